@@ -24,6 +24,7 @@ internal class CallWindow(long now, CircuitSettings settings, bool padded = fals
 
     // The order of memory is that of the hot path: what a report reads, then the ring (72 bytes that are written once per bucket and keep
     // the word that every report writes away from it), then that word. Structs are laid out last, in this order.
+    private long _turn = long.MinValue;
     private long _bucketEnd = now + settings.BucketUnits;
     private int _pastSuccesses;
     private int _pastFailures;
@@ -39,10 +40,12 @@ internal class CallWindow(long now, CircuitSettings settings, bool padded = fals
 
     public int FailuresInARow => Volatile.Read(ref _failuresInARow);
 
-    public bool IsBucketOver(long now) => now >= Volatile.Read(ref _bucketEnd);
+    /// <summary>True when a bucket or a cohort is over: time for <see cref="Advance"/>.</summary>
+    public bool IsBehind(long now) => now >= Volatile.Read(ref _turn);
 
-    /// <summary>Counts one call; the totals are exact unless a rotation or another report is under way, so what they suggest is confirmed under the lock.</summary>
-    public CallCounts Add(long delta)
+    /// <summary>Counts one call.</summary>
+    /// <returns>True when the window, with this call in it, has neither failures nor slow calls, so that there is nothing to judge.</returns>
+    public bool Add(long delta)
     {
         long word = Interlocked.Add(ref _current.Value, delta);
         if ((word & HalfFull) != 0)
@@ -50,7 +53,7 @@ internal class CallWindow(long now, CircuitSettings settings, bool padded = fals
             Halve();
         }
 
-        return Total(word);
+        return word <= FieldMask && (_pastFailures | _pastSlow) == 0 && (SlowCalls is not { } slowCalls || slowCalls.Overdue == 0);
     }
 
     /// <summary>Counted in either mode, so that a reload may change the mode. A healthy call only reads.</summary>
@@ -66,33 +69,20 @@ internal class CallWindow(long now, CircuitSettings settings, bool padded = fals
         }
     }
 
-    public CallCounts Total() => Total(Volatile.Read(ref _current.Value));
+    /// <summary>Exact under the lock. Without it a rotation or a report may be under way: what the totals suggest is confirmed under the lock.</summary>
+    public CallCounts Total() =>
+        Unpack(Volatile.Read(ref _current.Value)) + new CallCounts(_pastSuccesses, _pastFailures, _pastSlow);
 
-    /// <summary>Under the lock. Moves on to the bucket of <paramref name="now"/>.</summary>
-    public void Rotate(long now, CircuitSettings settings)
+    /// <summary>Under the lock. Moves on to the bucket and the cohort of <paramref name="now"/>.</summary>
+    public void Advance(long now, CircuitSettings settings)
     {
-        if (!IsBucketOver(now))
+        if (now >= _bucketEnd)
         {
-            return;
+            Rotate(now, settings);
         }
 
-        long steps = 1 + (now - _bucketEnd) / settings.BucketUnits;
-
-        // A report that raced with this lands in the next bucket: it is counted once either way.
-        Push(Interlocked.Exchange(ref _current.Value, 0));
-        for (long i = 1; i < Math.Min(steps, Buckets); i++)
-        {
-            Push(0);
-        }
-
-        CallCounts past = default;
-        foreach (long bucket in _past)
-        {
-            past += Unpack(bucket);
-        }
-
-        (_pastSuccesses, _pastFailures, _pastSlow) = ((int)past.Successes, (int)past.Failures, (int)past.Slow);
-        Volatile.Write(ref _bucketEnd, _bucketEnd + steps * settings.BucketUnits);
+        _slowCalls?.Advance(now, settings);
+        Volatile.Write(ref _turn, settings.SlowUnits > 0 && _slowCalls is { } slowCalls ? Math.Min(_bucketEnd, slowCalls.CohortEnd) : _bucketEnd);
     }
 
     /// <summary>Under the lock. Slow calls may have been turned on by a reload.</summary>
@@ -110,7 +100,26 @@ internal class CallWindow(long now, CircuitSettings settings, bool padded = fals
     private static CallCounts Unpack(long bucket) =>
         new(bucket & FieldMask, (bucket >> FieldBits) & FieldMask, (bucket >> (2 * FieldBits)) & FieldMask);
 
-    private CallCounts Total(long word) => Unpack(word) + new CallCounts(_pastSuccesses, _pastFailures, _pastSlow);
+    private void Rotate(long now, CircuitSettings settings)
+    {
+        long steps = 1 + (now - _bucketEnd) / settings.BucketUnits;
+
+        // A report that raced with this lands in the next bucket: it is counted once either way.
+        Push(Interlocked.Exchange(ref _current.Value, 0));
+        for (long i = 1; i < Math.Min(steps, Buckets); i++)
+        {
+            Push(0);
+        }
+
+        CallCounts past = default;
+        foreach (long bucket in _past)
+        {
+            past += Unpack(bucket);
+        }
+
+        (_pastSuccesses, _pastFailures, _pastSlow) = ((int)past.Successes, (int)past.Failures, (int)past.Slow);
+        _bucketEnd += steps * settings.BucketUnits;
+    }
 
     private void Push(long bucket)
     {

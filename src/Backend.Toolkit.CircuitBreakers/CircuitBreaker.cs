@@ -80,9 +80,9 @@ public sealed partial class CircuitBreaker
     {
         get
         {
+            CatchUp();
             lock (_gate)
             {
-                _window?.Rotate(_scope.Clock.Now, _scope.Settings);
                 return _window?.Total() ?? default;
             }
         }
@@ -293,7 +293,7 @@ public sealed partial class CircuitBreaker
             }
         }
 
-        if (IsBehind(window, now))
+        if (window.IsBehind(now))
         {
             Advance(window, now, settings);
         }
@@ -303,9 +303,9 @@ public sealed partial class CircuitBreaker
             return;
         }
 
-        CallCounts counts = window.Add(delta);
+        bool spotless = window.Add(delta);
         window.CountInARow(outcome == CallOutcome.Failure);
-        if (ShouldOpen(window, counts, settings))
+        if (!spotless && ShouldOpen(window, window.Total(), settings))
         {
             Trip(window);
         }
@@ -340,8 +340,6 @@ public sealed partial class CircuitBreaker
 
     private static bool Exceeds(long part, long all, double ratio, CircuitSettings settings) =>
         all >= settings.MinimumThroughput && part >= ratio * all;
-
-    private static bool IsBehind(CallWindow window, long now) => window.IsBucketOver(now) || window.SlowCalls?.IsCohortOver(now) == true;
 
     private CallWindow NewWindow(long now, CircuitSettings settings) =>
         _padded ? new PaddedCallWindow(now, settings) : new CallWindow(now, settings);
@@ -396,7 +394,7 @@ public sealed partial class CircuitBreaker
     {
         CircuitSettings settings = _scope.Settings;
         long now = _scope.Clock.Now;
-        if (IsBehind(window, now))
+        if (window.IsBehind(now))
         {
             Advance(window, now, settings);
             if (Volatile.Read(ref _window) != window)
@@ -493,8 +491,7 @@ public sealed partial class CircuitBreaker
         bool shouldOpen;
         lock (_gate)
         {
-            window.Rotate(now, settings);
-            window.SlowCalls?.Advance(now, settings);
+            window.Advance(now, settings);
             shouldOpen = IsSlow(window, window.Total(), settings);
         }
 
@@ -510,7 +507,7 @@ public sealed partial class CircuitBreaker
         long now = _scope.Clock.Now;
         if (Volatile.Read(ref _window) is { } window)
         {
-            if (IsBehind(window, now))
+            if (window.IsBehind(now))
             {
                 Advance(window, now, _scope.Settings);
             }

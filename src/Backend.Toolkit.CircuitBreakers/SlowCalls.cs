@@ -27,7 +27,8 @@ internal class SlowCalls(long now, CircuitSettings settings)
     /// <summary>Calls in flight for longer than the slow-call duration plus at most one cohort.</summary>
     public int Overdue => Volatile.Read(ref _overdue);
 
-    public bool IsCohortOver(long now) => now >= Volatile.Read(ref _cohortEnd);
+    /// <summary>Under the lock. When the youngest cohort is over.</summary>
+    public long CohortEnd => _cohortEnd;
 
     /// <summary>True while calls are in flight; for eviction.</summary>
     public bool Any()
@@ -50,21 +51,17 @@ internal class SlowCalls(long now, CircuitSettings settings)
         {
             int cohort = Volatile.Read(ref _cohort);
             ref uint slot = ref Slot(cohort);
-            uint word = Volatile.Read(ref slot);
-            if (!Holds(word, cohort))
-            {
-                // The cohort has just moved on.
-                continue;
-            }
-
-            if ((word & CountMask) == CountMask)
-            {
-                return -1;
-            }
-
-            if (Interlocked.CompareExchange(ref slot, word + 1, word) == word)
+            uint word = Interlocked.Increment(ref slot);
+            if (Holds(word, cohort))
             {
                 return cohort;
+            }
+
+            // The cohort has just moved on, or its count has run over: this was not the place.
+            Interlocked.Decrement(ref slot);
+            if ((word & CountMask) == 0)
+            {
+                return -1;
             }
         }
     }
@@ -100,7 +97,7 @@ internal class SlowCalls(long now, CircuitSettings settings)
     /// <summary>Under the lock. Moves on to the cohort of <paramref name="now"/>; what falls out of the ring is overdue.</summary>
     public void Advance(long now, CircuitSettings settings)
     {
-        if (settings.SlowUnits == 0 || !IsCohortOver(now))
+        if (settings.SlowUnits == 0 || now < _cohortEnd)
         {
             return;
         }
@@ -115,14 +112,14 @@ internal class SlowCalls(long now, CircuitSettings settings)
         }
 
         Volatile.Write(ref _cohort, next);
-        Volatile.Write(ref _cohortEnd, _cohortEnd + steps * settings.CohortUnits);
+        _cohortEnd += steps * settings.CohortUnits;
     }
 
     private static uint Empty(int cohort) => (uint)(byte)cohort << CountBits;
 
     private static bool Holds(uint word, int cohort) => word >> CountBits == (byte)cohort;
 
-    private protected virtual ref uint Slot(int cohort) => ref _inFlight[cohort % Cohorts];
+    private protected virtual ref uint Slot(int cohort) => ref _inFlight[(int)((uint)cohort % Cohorts)];
 
     private bool IsOverdue(int cohort)
     {
@@ -144,7 +141,7 @@ internal sealed class PaddedSlowCalls(long now, CircuitSettings settings) : Slow
 
     private PaddedInFlight _inFlight;
 
-    private protected override ref uint Slot(int cohort) => ref _inFlight[FirstSlot + cohort % Cohorts];
+    private protected override ref uint Slot(int cohort) => ref _inFlight[FirstSlot + (int)((uint)cohort % Cohorts)];
 
     [InlineArray(FirstSlot + Cohorts + FirstSlot)]
     private struct PaddedInFlight
