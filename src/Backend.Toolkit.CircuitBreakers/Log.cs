@@ -41,6 +41,6 @@ internal static partial class Log
     [LoggerMessage(5, LogLevel.Error, "Circuit '{Name}': BreakDurationFor failed or returned {Duration}; the fixed BreakDuration is used.")]
     public static partial void BadBreakDuration(ILogger logger, Exception? exception, string name, TimeSpan? duration);
 
-    [LoggerMessage(6, LogLevel.Error, "Circuit '{Name}': a StateChanged handler threw; the circuit is unaffected.")]
-    public static partial void HandlerThrew(ILogger logger, Exception exception, string name);
+    [LoggerMessage(6, LogLevel.Error, "Circuit '{Name}': somebody who was told of a change threw; the circuit is unaffected.")]
+    public static partial void HandlerThrew(ILogger logger, Exception? exception, string name);
 }

@@ -1,4 +1,5 @@
 using System.Text.Json;
+using Microsoft.Extensions.Logging;
 using Microsoft.Extensions.Options;
 using Microsoft.Extensions.Time.Testing;
 
@@ -53,6 +54,20 @@ public sealed class ControlTests
         breaker.Enter().Success();
 
         breaker.State.Should().Be(CircuitState.Closed);
+    }
+
+    [Fact]
+    public void A_logger_that_throws_harms_nobody_and_later_changes_are_still_told()
+    {
+        var breaker = new CircuitBreaker(Circuits.Options(o => o.BreakDurationFor = _ => TimeSpan.Zero), _time, new ThrowingLogger());
+        var states = new List<CircuitState>();
+        breaker.StateChanged += (_, change) => states.Add(change.Current);
+
+        breaker.Fail(4);
+        _time.Advance(Circuits.Break);
+        breaker.Enter().Success();
+
+        states.Should().Equal(CircuitState.Open, CircuitState.HalfOpen, CircuitState.Closed);
     }
 
     [Fact]
@@ -268,5 +283,16 @@ public sealed class ControlTests
         breaker.State.Should().Be(CircuitState.Closed);
         breaker.Restore(default);
         breaker.State.Should().Be(CircuitState.Closed);
+    }
+
+    private sealed class ThrowingLogger : ILogger<CircuitBreaker>
+    {
+        public IDisposable? BeginScope<TState>(TState state)
+            where TState : notnull => null;
+
+        public bool IsEnabled(LogLevel logLevel) => true;
+
+        public void Log<TState>(LogLevel logLevel, EventId eventId, TState state, Exception? exception, Func<TState, Exception?, string> formatter) =>
+            throw new InvalidOperationException("logger");
     }
 }
