@@ -31,6 +31,7 @@ internal class CallWindow(long now, CircuitSettings settings, bool padded = fals
     private int _pastSlow;
     private int _oldest;
     private int _failuresInARow;
+    private int _version = settings.Version;
     private SlowCalls? _slowCalls = settings.SlowUnits > 0 ? NewSlowCalls(now, settings, padded) : null;
     private PastBuckets _past;
     private HotWord _current;
@@ -74,8 +75,19 @@ internal class CallWindow(long now, CircuitSettings settings, bool padded = fals
         Unpack(Volatile.Read(ref _current.Value)) + new CallCounts(_pastSuccesses, _pastFailures, _pastSlow);
 
     /// <summary>Under the lock. Moves on to the bucket and the cohort of <paramref name="now"/>.</summary>
-    public void Advance(long now, CircuitSettings settings)
+    public void Advance(long now, CircuitSettings settings, bool padded)
     {
+        if (_version != settings.Version)
+        {
+            // New options: a bucket that has just begun must not last as long as the old ones, and slow calls may have been turned on.
+            _version = settings.Version;
+            _bucketEnd = Math.Min(_bucketEnd, now + settings.BucketUnits);
+            if (_slowCalls is null && settings.SlowUnits > 0)
+            {
+                Volatile.Write(ref _slowCalls, NewSlowCalls(now, settings, padded));
+            }
+        }
+
         if (now >= _bucketEnd)
         {
             Rotate(now, settings);
@@ -83,15 +95,6 @@ internal class CallWindow(long now, CircuitSettings settings, bool padded = fals
 
         _slowCalls?.Advance(now, settings);
         Volatile.Write(ref _turn, settings.SlowUnits > 0 && _slowCalls is { } slowCalls ? Math.Min(_bucketEnd, slowCalls.CohortEnd) : _bucketEnd);
-    }
-
-    /// <summary>Under the lock. Slow calls may have been turned on by a reload.</summary>
-    public void EnsureSlowCalls(long now, CircuitSettings settings, bool padded)
-    {
-        if (_slowCalls is null && settings.SlowUnits > 0)
-        {
-            Volatile.Write(ref _slowCalls, NewSlowCalls(now, settings, padded));
-        }
     }
 
     private static SlowCalls NewSlowCalls(long now, CircuitSettings settings, bool padded) =>

@@ -6,12 +6,12 @@ namespace Backend.Toolkit.CircuitBreakers;
 public sealed partial class CircuitBreaker
 {
     /// <summary>Under the lock, before the change.</summary>
-    private void Record(Outage outage, CircuitState current, TimeSpan duration, CallCounts counts)
+    private void Record(Outage outage, CircuitState current, CallCounts counts)
     {
         CircuitState previous = _window is not null ? CircuitState.Closed : outage.State;
         if (previous != current)
         {
-            outage.Changes.Enqueue(new Change(previous, current, duration, counts));
+            outage.Changes.Enqueue(new Change(previous, current, counts));
         }
     }
 
@@ -37,16 +37,25 @@ public sealed partial class CircuitBreaker
         while (true)
         {
             Change change;
+            TimeSpan duration;
             lock (_gate)
             {
                 if (!outage.Changes.TryDequeue(out change))
                 {
                     outage.IsAnnouncing = false;
+                    if (_window is not null && _outage == outage)
+                    {
+                        // A healthy circuit keeps nothing of its last outage.
+                        _outage = null;
+                    }
+
                     return;
                 }
+
+                duration = outage.Break;
             }
 
-            Announce(change);
+            Announce(change, duration);
         }
     }
 
@@ -86,22 +95,23 @@ public sealed partial class CircuitBreaker
 
         lock (_gate)
         {
-            if (outage.Opening == opening && outage.State == CircuitState.Open)
+            if (_outage == outage && outage.Opening == opening && outage.State == CircuitState.Open)
             {
+                outage.Break = duration;
                 Volatile.Write(ref outage.RejectUntil, outage.OpenedAt + _scope.Clock.ToUnits(duration));
             }
         }
     }
 
     /// <summary>Whatever a listener, a logger or a handler throws must not reach the call that happened to move the state.</summary>
-    private void Announce(in Change change)
+    private void Announce(in Change change, TimeSpan duration)
     {
         try
         {
             Telemetry.Changed(Name, change.Current);
-            if (_scope.Logger is { } logger)
+            if (_scope.Logger is { } logger && change.Current != CircuitState.HalfOpen && logger.IsEnabled(LogLevel.Warning))
             {
-                Log.Changed(logger, _scope.Describe?.Invoke(this) ?? Name, change);
+                Log.Changed(logger, _scope.Describe?.Invoke(this) ?? Name, change, duration);
             }
         }
         catch (Exception exception)
@@ -109,13 +119,22 @@ public sealed partial class CircuitBreaker
             LogQuietly(static (logger, name, exception, _) => Log.HandlerThrew(logger, exception, name), exception);
         }
 
-        try
+        if (StateChanged is null)
         {
-            StateChanged?.Invoke(this, new CircuitStateChangedEventArgs(Name, change.Previous, change.Current));
+            return;
         }
-        catch (Exception exception)
+
+        var arguments = new CircuitStateChangedEventArgs(Name, change.Previous, change.Current);
+        foreach (EventHandler<CircuitStateChangedEventArgs> handler in Delegate.EnumerateInvocationList(StateChanged))
         {
-            LogQuietly(static (logger, name, exception, _) => Log.HandlerThrew(logger, exception, name), exception);
+            try
+            {
+                handler(this, arguments);
+            }
+            catch (Exception exception)
+            {
+                LogQuietly(static (logger, name, exception, _) => Log.HandlerThrew(logger, exception, name), exception);
+            }
         }
     }
 

@@ -91,8 +91,10 @@ public sealed partial class CircuitBreaker
     /// <summary>A group's mark of the last use; see <see cref="CircuitBreakerGroup{TKey}"/>.</summary>
     internal int LastUse { get; set; }
 
-    /// <summary>True when losing this circuit would lose something: it is not closed, or tracked calls are in flight.</summary>
-    internal bool IsBusy => Volatile.Read(ref _window) is not { } window || window.SlowCalls?.Any() == true;
+    /// <summary>True when losing this circuit would lose something: a break or a round of probes is running, or tracked calls are in flight.</summary>
+    internal bool IsBusy => Volatile.Read(ref _window) is { } window
+        ? window.SlowCalls?.Any() == true
+        : _outage is { } outage && (_scope.Clock.Now is var now && (now < Volatile.Read(ref outage.RejectUntil) || (outage.State == CircuitState.HalfOpen && now < outage.RoundEnd)));
 
     /// <summary>Runs the action unless the circuit rejects it, and counts how it ended.</summary>
     /// <typeparam name="TState">What is handed to the action, to spare a closure.</typeparam>
@@ -162,7 +164,7 @@ public sealed partial class CircuitBreaker
         lock (_gate)
         {
             Outage outage = _outage ??= new Outage();
-            Record(outage, CircuitState.Isolated, default, default);
+            Record(outage, CircuitState.Isolated, default);
             outage.State = CircuitState.Isolated;
             Volatile.Write(ref outage.RejectUntil, long.MaxValue);
             Volatile.Write(ref _window, null);
@@ -214,7 +216,7 @@ public sealed partial class CircuitBreaker
     /// was set back or far ahead neither lengthens the break nor makes it negative.
     /// </summary>
     /// <param name="snapshot">What <see cref="Capture"/> gave.</param>
-    /// <exception cref="ArgumentOutOfRangeException">The state, the remaining break (0 to 1 day) or the openings (0 or more) of the snapshot are not possible.</exception>
+    /// <exception cref="ArgumentOutOfRangeException">The state, the remaining break (0 to 2 days, the longest with jitter) or the openings (0 or more) of the snapshot are not possible.</exception>
     public void Restore(CircuitSnapshot snapshot)
     {
         if (!Enum.IsDefined(snapshot.State))
@@ -239,7 +241,8 @@ public sealed partial class CircuitBreaker
         }
 
         TimeSpan elapsed = _scope.TimeProvider.GetUtcNow() - snapshot.CapturedAt;
-        TimeSpan remaining = snapshot.RemainingBreak - TimeSpan.FromTicks(Math.Clamp(elapsed.Ticks, 0, snapshot.RemainingBreak.Ticks));
+        TimeSpan remaining = snapshot.State == CircuitState.HalfOpen ? TimeSpan.Zero
+            : snapshot.RemainingBreak - TimeSpan.FromTicks(Math.Clamp(elapsed.Ticks, 0, snapshot.RemainingBreak.Ticks));
         lock (_gate)
         {
             Outage outage = _outage ??= new Outage();
@@ -253,11 +256,6 @@ public sealed partial class CircuitBreaker
     /// <summary>What the new options say about calls in flight holds from now on.</summary>
     internal void ApplySettings()
     {
-        lock (_gate)
-        {
-            _window?.EnsureSlowCalls(_scope.Clock.Now, _scope.Settings, _padded);
-        }
-
         if (Volatile.Read(ref _window) is { } window)
         {
             Advance(window, _scope.Clock.Now, _scope.Settings);
@@ -284,6 +282,12 @@ public sealed partial class CircuitBreaker
             CallOutcome.Failure => CallWindow.OneFailure,
             _ => 0,
         };
+        // Before the call leaves: with it, the calls in flight may be enough to open the circuit.
+        if (window.IsBehind(now))
+        {
+            Advance(window, now, settings);
+        }
+
         if (permit.Slot >= 0)
         {
             Leave(window.SlowCalls!, permit.Slot);
@@ -291,11 +295,6 @@ public sealed partial class CircuitBreaker
             {
                 delta |= CallWindow.OneSlow;
             }
-        }
-
-        if (window.IsBehind(now))
-        {
-            Advance(window, now, settings);
         }
 
         if (delta == 0)
@@ -339,54 +338,44 @@ public sealed partial class CircuitBreaker
     }
 
     private static bool Exceeds(long part, long all, double ratio, CircuitSettings settings) =>
-        all >= settings.MinimumThroughput && part >= ratio * all;
+        all >= settings.MinimumThroughput && (double)part / all >= ratio;
 
     private CallWindow NewWindow(long now, CircuitSettings settings) =>
         _padded ? new PaddedCallWindow(now, settings) : new CallWindow(now, settings);
 
     private async ValueTask<TResult> CompleteAsync<TResult>(ValueTask<TResult> pending, CircuitPermit permit, CancellationToken cancellationToken)
     {
-        // What a predicate that throws leaves.
         CallOutcome outcome = CallOutcome.Neutral;
         try
         {
-            TResult result;
-            try
-            {
-                result = await pending.ConfigureAwait(false);
-            }
-            catch (Exception exception)
-            {
-                outcome = Judge(exception, cancellationToken);
-                throw;
-            }
-
-            outcome = IsFailure(result) ? CallOutcome.Failure : CallOutcome.Success;
+            TResult result = await pending.ConfigureAwait(false);
+            outcome = Judge(result, static (settings, result) => settings.IsFailureResult(result));
             return result;
+        }
+        catch (Exception exception) when (!cancellationToken.IsCancellationRequested)
+        {
+            outcome = Judge(exception, static (settings, exception) => settings.IsFailure?.Invoke(exception) != false);
+            throw;
         }
         finally
         {
+            // Still neutral: any exception once the caller has cancelled, since many drivers report a cancellation as an error of their own.
             Report(permit, outcome);
         }
     }
 
-    /// <summary>Any exception is neutral once the caller has cancelled: many drivers report a cancellation as an error of their own.</summary>
-    private CallOutcome Judge(Exception exception, CancellationToken cancellationToken) =>
-        cancellationToken.IsCancellationRequested ? CallOutcome.Neutral
-        : _scope.Settings.IsFailure?.Invoke(exception) != false ? CallOutcome.Failure
-        : CallOutcome.Success;
-
-    private bool IsFailure<TResult>(TResult result)
+    /// <summary>A predicate that throws leaves the call neutral and never hides its outcome.</summary>
+    private CallOutcome Judge<T>(T value, Func<CircuitSettings, T, bool> isFailure)
     {
-        foreach (Delegate predicate in _scope.Settings.ResultPredicates)
+        try
         {
-            if (predicate is Func<TResult, bool> isFailure && isFailure(result))
-            {
-                return true;
-            }
+            return isFailure(_scope.Settings, value) ? CallOutcome.Failure : CallOutcome.Success;
         }
-
-        return false;
+        catch (Exception exception)
+        {
+            LogQuietly(static (logger, name, exception, _) => Log.PredicateThrew(logger, exception, name), exception);
+            return CallOutcome.Neutral;
+        }
     }
 
     /// <summary>Enters a closed circuit that tracks calls in flight; false when looking at the time opened it.</summary>
@@ -436,11 +425,12 @@ public sealed partial class CircuitBreaker
                 CircuitSettings settings = _scope.Settings;
                 if (_outage!.State == CircuitState.Open)
                 {
-                    Record(_outage, CircuitState.HalfOpen, default, default);
+                    Record(_outage, CircuitState.HalfOpen, default);
                     _outage.StartRound(now, settings);
                 }
 
-                admitted = _outage.TryAddProbe(now, out int slot, out long sequence);
+                long sequence = _scope.NextProbe();
+                admitted = _outage.TryAddProbe(now, sequence, out int slot);
                 permit = new CircuitPermit(this, null, sequence, slot);
             }
         }
@@ -491,7 +481,7 @@ public sealed partial class CircuitBreaker
         bool shouldOpen;
         lock (_gate)
         {
-            window.Advance(now, settings);
+            window.Advance(now, settings, _padded);
             shouldOpen = IsSlow(window, window.Total(), settings);
         }
 
@@ -584,7 +574,7 @@ public sealed partial class CircuitBreaker
     {
         if (_window is null)
         {
-            Record(_outage!, CircuitState.Closed, default, default);
+            Record(_outage!, CircuitState.Closed, default);
             _outage!.Openings = 0;
         }
 
@@ -609,7 +599,9 @@ public sealed partial class CircuitBreaker
     /// <summary>Under the lock.</summary>
     private void Open(Outage outage, long now, TimeSpan duration, CallCounts counts)
     {
-        Record(outage, CircuitState.Open, duration, counts);
+        Record(outage, CircuitState.Open, counts);
+        outage.MakeSlots(_scope.Settings);
+        outage.Break = duration;
         outage.State = CircuitState.Open;
         outage.Opening++;
         outage.OpenedAt = now;

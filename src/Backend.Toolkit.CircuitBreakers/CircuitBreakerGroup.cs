@@ -1,11 +1,12 @@
 using System.Collections.Concurrent;
+using System.Globalization;
 using Microsoft.Extensions.Logging;
 
 namespace Backend.Toolkit.CircuitBreakers;
 
 /// <summary>
 /// One circuit per key (host, tenant), at most <see cref="CircuitBreakerGroupOptions.Capacity"/> of them. A full group drops approximately the
-/// least recently used circuit; one that is not closed, or has tracked calls in flight, goes only when all are. A circuit that somebody still
+/// least recently used circuit; one with a break or probes running, or with tracked calls in flight, goes only when a large sample is. A circuit that somebody still
 /// holds keeps working after it was dropped, detached: the next <see cref="For"/> makes another. Thread-safe; no task, no timer.
 /// How: a use marks the circuit with the number of circuits made so far; the smallest mark of a sample goes (as in Redis' approximated LRU).
 /// Cost: one dictionary look-up per use, at most 300 bytes per key (350 with slow calls).
@@ -85,7 +86,7 @@ public sealed class CircuitBreakerGroup<TKey> : IDisposable
         return entries;
     }
 
-    /// <summary>Gives all circuits new options, detached ones included; see <see cref="CircuitBreaker.Update"/>. A smaller capacity drops circuits at once.</summary>
+    /// <summary>Gives all circuits new options; see <see cref="CircuitBreaker.Update"/>. Detached ones take them over at their next bucket. A smaller capacity drops circuits at once.</summary>
     /// <param name="options">The options; copied.</param>
     /// <exception cref="Microsoft.Extensions.Options.OptionsValidationException">An option is out of range; the old options stay in force.</exception>
     public void Update(CircuitBreakerGroupOptions options)
@@ -146,14 +147,14 @@ public sealed class CircuitBreakerGroup<TKey> : IDisposable
 
     /// <summary>
     /// Under the lock of the table. The hand goes on where it stopped, so that every circuit is looked at before one is looked at twice. A small
-    /// sample will do when it holds one that has not been used since a quarter of the table was made; neighbours may all be in use.
+    /// sample will do when it holds one that is not busy and has not been used since a quarter of the table was made; neighbours may all be in use.
     /// </summary>
     private void Evict()
     {
         KeyValuePair<TKey, CircuitBreaker>? victim = null;
         bool victimIsBusy = true;
         int victimAge = -1;
-        for (int seen = 0; seen < _count && (seen < SmallSample || victimIsBusy || (seen < LargeSample && victimAge < _count / 4)); seen++)
+        for (int seen = 0; seen < _count && (seen < SmallSample || (seen < LargeSample && (victimIsBusy || victimAge < _count / 4))); seen++)
         {
             KeyValuePair<TKey, CircuitBreaker> candidate = Next();
             bool isBusy = candidate.Value.IsBusy;
@@ -208,7 +209,7 @@ public sealed class CircuitBreakerGroup<TKey> : IDisposable
         {
             if (candidate == circuit)
             {
-                return $"{Name}[{key}]";
+                return string.Create(CultureInfo.InvariantCulture, $"{Name}[{key}]");
             }
         }
 

@@ -62,22 +62,22 @@ public class CircuitBreakerOptions
     /// </summary>
     public TimeSpan? ProbeLease { get; set; }
 
-    /// <summary>Which exceptions count as failures; the others count as successes. Cancellation of the caller's own token never counts. Default null: all.</summary>
+    /// <summary>Which exceptions count as failures; the others count as successes. Cancellation of the caller's own token never counts. When it throws, the call is not counted. Default null: all.</summary>
     public Func<Exception, bool>? IsFailure { get; set; }
 
     /// <summary>Counts and reports what it would have done, and rejects nothing. Default false.</summary>
     public bool Shadow { get; set; }
 
-    internal List<Delegate> ResultPredicates { get; } = [];
+    internal List<object> ResultPredicates { get; } = [];
 
     /// <summary>Counts a result of type <typeparamref name="TResult"/> as a failure when the predicate says so. May be called for several types.</summary>
     /// <typeparam name="TResult">The result type of the executions that the predicate judges, matched exactly.</typeparam>
-    /// <param name="predicate">True for a result that is a failure. When it throws, the call counts as neither and its exception comes out.</param>
+    /// <param name="predicate">True for a result that is a failure. When it throws, that is logged and the call is not counted.</param>
     /// <returns>These options.</returns>
     public CircuitBreakerOptions FailOn<TResult>(Func<TResult, bool> predicate)
     {
         ArgumentNullException.ThrowIfNull(predicate);
-        ResultPredicates.Add(predicate);
+        ResultPredicates.Add(new ResultPredicate<TResult>(predicate));
         return this;
     }
 
@@ -156,12 +156,15 @@ public class CircuitBreakerOptions
         List<string> problems = [.. Problems()];
         if (problems.Count > 0)
         {
-            throw new OptionsValidationException(Name, GetType(), problems);
+            throw new OptionsValidationException(Name ?? "", GetType(), problems);
         }
     }
 
     private protected string Problem(string property, string rule, object? value) =>
-        Invariant($"{(Name.Length > 0 ? Name : GetType().Name)}: {property} must be {rule}, but is {value}.");
+        Invariant($"{(string.IsNullOrEmpty(Name) ? GetType().Name : Name)}: {property} must be {rule}, but is {value}.");
 
     private static string Invariant(FormattableString text) => text.ToString(CultureInfo.InvariantCulture);
 }
+
+/// <summary>Keeps the type that the predicate was given for: by variance, the delegate's own may be another.</summary>
+internal sealed record ResultPredicate<TResult>(Func<TResult, bool> IsFailure);

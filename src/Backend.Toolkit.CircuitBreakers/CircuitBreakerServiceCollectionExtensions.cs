@@ -137,6 +137,9 @@ public static class CircuitBreakerServiceCollectionExtensions
                 breaker.Update(options);
             }
         });
+
+        // A reload may have come before anybody listened.
+        breaker.Update(monitor.Get(name));
         return breaker;
     }
 
@@ -152,6 +155,9 @@ public static class CircuitBreakerServiceCollectionExtensions
                 group.Update(options);
             }
         });
+
+        // A reload may have come before anybody listened.
+        group.Update(monitor.Get(name));
         return group;
     }
 }

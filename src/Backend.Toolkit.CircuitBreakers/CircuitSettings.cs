@@ -5,9 +5,10 @@ namespace Backend.Toolkit.CircuitBreakers;
 /// <summary>One valid set of options, copied and converted to the units of the clock. Replaced as a whole when the options reload.</summary>
 internal sealed class CircuitSettings
 {
-    public CircuitSettings(CircuitBreakerOptions options, Clock clock)
+    public CircuitSettings(CircuitBreakerOptions options, Clock clock, int version = 0)
     {
         options.ThrowIfInvalid();
+        Version = version;
         BucketUnits = Math.Max(1, clock.ToUnits(options.Window / CallWindow.Buckets));
         MinimumThroughput = options.MinimumThroughput;
         FailureRatio = options.FailureRatio;
@@ -28,6 +29,9 @@ internal sealed class CircuitSettings
         ResultPredicates = [.. options.ResultPredicates];
         Shadow = options.Shadow;
     }
+
+    /// <summary>Counts the reloads, so that a window sees that its options are new.</summary>
+    public int Version { get; }
 
     public long BucketUnits { get; }
 
@@ -63,9 +67,22 @@ internal sealed class CircuitSettings
 
     public Func<Exception, bool>? IsFailure { get; }
 
-    public Delegate[] ResultPredicates { get; }
+    public object[] ResultPredicates { get; }
 
     public bool Shadow { get; }
+
+    public bool IsFailureResult<TResult>(TResult result)
+    {
+        foreach (object predicate in ResultPredicates)
+        {
+            if (predicate is ResultPredicate<TResult> typed && typed.IsFailure(result))
+            {
+                return true;
+            }
+        }
+
+        return false;
+    }
 
     /// <summary>The break of the n-th opening in a row: grown, capped, then jittered. With a delegate: what holds until it has answered.</summary>
     public TimeSpan Break(int openings)
@@ -84,6 +101,7 @@ internal sealed class CircuitSettings
 internal sealed class CircuitScope(CircuitBreakerOptions options, TimeProvider timeProvider, ILogger? logger)
 {
     private CircuitSettings _settings = new(options, new Clock(timeProvider));
+    private long _probes;
 
     public Clock Clock { get; } = new(timeProvider);
 
@@ -92,12 +110,15 @@ internal sealed class CircuitScope(CircuitBreakerOptions options, TimeProvider t
     public ILogger? Logger { get; } = logger;
 
     /// <summary>Stays as it was first: it is the identity of the metrics.</summary>
-    public string Name { get; } = options.Name;
+    public string Name { get; } = options.Name ?? "";
 
     /// <summary>Gives the name of one circuit for the log; null: <see cref="Name"/>.</summary>
     public Func<CircuitBreaker, string>? Describe { get; init; }
 
     public CircuitSettings Settings => Volatile.Read(ref _settings);
 
-    public void Update(CircuitBreakerOptions options) => Volatile.Write(ref _settings, new CircuitSettings(options, Clock));
+    /// <summary>Numbers the probes of all circuits, so that no permit of an earlier round fits a later one.</summary>
+    public long NextProbe() => Interlocked.Increment(ref _probes);
+
+    public void Update(CircuitBreakerOptions options) => Volatile.Write(ref _settings, new CircuitSettings(options, Clock, Settings.Version + 1));
 }

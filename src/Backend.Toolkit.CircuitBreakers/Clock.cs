@@ -27,5 +27,6 @@ internal readonly struct Clock
     public long ToUnits(TimeSpan duration) =>
         (long)(((Int128)duration.Ticks * _unitsPerSecond + TimeSpan.TicksPerSecond - 1) / TimeSpan.TicksPerSecond);
 
-    public TimeSpan ToTimeSpan(long units) => new((long)((Int128)units * TimeSpan.TicksPerSecond / _unitsPerSecond));
+    /// <summary>Rounds up, so that waiting as long is enough.</summary>
+    public TimeSpan ToTimeSpan(long units) => new((long)(((Int128)units * TimeSpan.TicksPerSecond + _unitsPerSecond - 1) / _unitsPerSecond));
 }

@@ -16,16 +16,14 @@ internal sealed class LastValidOptionsFactory<[DynamicallyAccessedMembers(Dynami
     ILogger<CircuitBreaker>? logger = null) : IOptionsFactory<TOptions>
     where TOptions : CircuitBreakerOptions
 {
-    private readonly OptionsFactory<TOptions> _factory = new(setups, postConfigures, validations);
+    private readonly OptionsFactory<TOptions> _factory = new(setups, postConfigures, validations.Append(new ProblemsValidation()));
     private readonly ConcurrentDictionary<string, TOptions> _lastValid = new();
 
     public TOptions Create(string name)
     {
         try
         {
-            TOptions options = _factory.Create(name);
-            options.ThrowIfInvalid();
-            return _lastValid[name] = options;
+            return _lastValid[name] = _factory.Create(name);
         }
         catch (Exception exception) when (_lastValid.TryGetValue(name, out TOptions? last))
         {
@@ -35,6 +33,15 @@ internal sealed class LastValidOptionsFactory<[DynamicallyAccessedMembers(Dynami
             }
 
             return last;
+        }
+    }
+
+    private sealed class ProblemsValidation : IValidateOptions<TOptions>
+    {
+        public ValidateOptionsResult Validate(string? name, TOptions options)
+        {
+            List<string> problems = [.. options.Problems()];
+            return problems.Count > 0 ? ValidateOptionsResult.Fail(problems) : ValidateOptionsResult.Success;
         }
     }
 }

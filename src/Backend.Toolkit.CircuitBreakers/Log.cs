@@ -7,15 +7,15 @@ internal static partial class Log
     [LoggerMessage(1, LogLevel.Error, "Circuit breaker '{Name}': the reloaded options are invalid, the last valid ones stay in force. {Problems}")]
     public static partial void InvalidReload(ILogger logger, string name, string problems);
 
-    public static void Changed(ILogger logger, string name, in Change change)
+    public static void Changed(ILogger logger, string name, in Change change, TimeSpan duration)
     {
         switch (change)
         {
             case { Current: CircuitState.Open, Previous: CircuitState.Closed }:
-                Opened(logger, name, change.Break, change.Counts.Successes, change.Counts.Failures, change.Counts.Slow);
+                Opened(logger, name, duration, change.Counts.Successes, change.Counts.Failures, change.Counts.Slow);
                 break;
             case { Current: CircuitState.Open }:
-                Reopened(logger, name, change.Break);
+                Reopened(logger, name, duration);
                 break;
             case { Current: CircuitState.Closed }:
                 Closed(logger, name);
@@ -43,4 +43,7 @@ internal static partial class Log
 
     [LoggerMessage(6, LogLevel.Error, "Circuit '{Name}': somebody who was told of a change threw; the circuit is unaffected.")]
     public static partial void HandlerThrew(ILogger logger, Exception? exception, string name);
+
+    [LoggerMessage(8, LogLevel.Error, "Circuit '{Name}': IsFailure or a FailOn predicate threw; the call was not counted.")]
+    public static partial void PredicateThrew(ILogger logger, Exception? exception, string name);
 }

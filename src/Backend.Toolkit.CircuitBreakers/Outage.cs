@@ -1,10 +1,11 @@
 namespace Backend.Toolkit.CircuitBreakers;
 
 /// <summary>A change of state, waiting to be logged, measured and raised outside the lock.</summary>
-internal readonly record struct Change(CircuitState Previous, CircuitState Current, TimeSpan Break, CallCounts Counts);
+internal readonly record struct Change(CircuitState Previous, CircuitState Current, CallCounts Counts);
 
 /// <summary>
-/// A circuit while it is not closed: the break, and the round of probes that follows it. Made at the first opening and kept. Guarded by the
+/// A circuit while it is not closed: the break, and the round of probes that follows it. Made when the circuit leaves the closed state, dropped
+/// when it is closed again and the changes have been told. Guarded by the
 /// circuit's lock; only <see cref="RejectUntil"/> is read without it.
 /// </summary>
 internal sealed class Outage
@@ -13,7 +14,6 @@ internal sealed class Outage
     public long RejectUntil = long.MinValue;
 
     private (long Sequence, long Started)[] _probes = [];
-    private long _sequence;
 
     /// <summary>Never <see cref="CircuitState.Closed"/>; what it says while the circuit is closed does not matter.</summary>
     public CircuitState State { get; set; } = CircuitState.Open;
@@ -25,6 +25,9 @@ internal sealed class Outage
     public long Opening { get; set; }
 
     public long OpenedAt { get; set; }
+
+    /// <summary>The length of the break, for the log.</summary>
+    public TimeSpan Break { get; set; }
 
     /// <summary>True until the delegate has been asked for the break of this opening.</summary>
     public bool AwaitsBreak { get; set; }
@@ -40,18 +43,26 @@ internal sealed class Outage
 
     public bool HasProbes => Array.Exists(_probes, probe => probe.Sequence != 0);
 
+    /// <summary>At the opening, so that the first probe of a round need not allocate.</summary>
+    public void MakeSlots(CircuitSettings settings)
+    {
+        if (_probes.Length != settings.ProbeCount)
+        {
+            _probes = new (long, long)[settings.ProbeCount];
+        }
+    }
+
     public void StartRound(long now, CircuitSettings settings)
     {
         State = CircuitState.HalfOpen;
         Volatile.Write(ref RejectUntil, long.MinValue);
         RoundEnd = now + settings.LeaseUnits;
         Successes = 0;
-        _probes = new (long, long)[settings.ProbeCount];
+        Array.Clear(_probes);
     }
 
-    public bool TryAddProbe(long now, out int slot, out long sequence)
+    public bool TryAddProbe(long now, long sequence, out int slot)
     {
-        sequence = 0;
         slot = Array.FindIndex(_probes, probe => probe.Sequence == 0);
         if (slot < 0)
         {
@@ -59,7 +70,6 @@ internal sealed class Outage
             return false;
         }
 
-        sequence = ++_sequence;
         _probes[slot] = (sequence, now);
         return true;
     }

@@ -22,6 +22,7 @@ internal class SlowCalls(long now, CircuitSettings settings)
     private long _cohortEnd = now + settings.CohortUnits;
     private int _cohort;
     private int _overdue;
+    private int _width = Mark(settings);
     private InFlight _inFlight;
 
     /// <summary>Calls in flight for longer than the slow-call duration plus at most one cohort.</summary>
@@ -51,17 +52,21 @@ internal class SlowCalls(long now, CircuitSettings settings)
         {
             int cohort = Volatile.Read(ref _cohort);
             ref uint slot = ref Slot(cohort);
-            uint word = Interlocked.Increment(ref slot);
-            if (Holds(word, cohort))
+            uint word = Volatile.Read(ref slot);
+            if (!Holds(word, cohort))
             {
-                return cohort;
+                // The cohort has just moved on. Nothing may be added before that is known: it would be counted in another cohort.
+                continue;
             }
 
-            // The cohort has just moved on, or its count has run over: this was not the place.
-            Interlocked.Decrement(ref slot);
-            if ((word & CountMask) == 0)
+            if ((word & CountMask) == CountMask)
             {
                 return -1;
+            }
+
+            if (Interlocked.CompareExchange(ref slot, word + 1, word) == word)
+            {
+                return cohort;
             }
         }
     }
@@ -85,35 +90,80 @@ internal class SlowCalls(long now, CircuitSettings settings)
         }
     }
 
-    /// <summary>Under the lock.</summary>
+    /// <summary>Under the lock. The call is among the overdue ones or, after a reload, where <see cref="Rebase"/> has put it: the oldest cohort with calls.</summary>
     public void LeaveOverdue()
     {
         if (_overdue > 0)
         {
             Volatile.Write(ref _overdue, _overdue - 1);
+            return;
+        }
+
+        for (int i = 1; i <= Cohorts; i++)
+        {
+            ref uint slot = ref Slot(_cohort + i);
+            for (uint word = Volatile.Read(ref slot); (word & CountMask) != 0; word = Volatile.Read(ref slot))
+            {
+                if (Interlocked.CompareExchange(ref slot, word - 1, word) == word)
+                {
+                    return;
+                }
+            }
         }
     }
 
     /// <summary>Under the lock. Moves on to the cohort of <paramref name="now"/>; what falls out of the ring is overdue.</summary>
     public void Advance(long now, CircuitSettings settings)
     {
-        if (settings.SlowUnits == 0 || now < _cohortEnd)
+        if (settings.SlowUnits == 0)
+        {
+            return;
+        }
+
+        if (_width != Mark(settings))
+        {
+            Rebase(now, settings);
+        }
+
+        if (now < _cohortEnd)
         {
             return;
         }
 
         long steps = 1 + (now - _cohortEnd) / settings.CohortUnits;
-        int next = (int)((_cohort + steps) % NumberRange);
+        Volatile.Write(ref _overdue, _overdue + Recycle(steps));
+        _cohortEnd += steps * settings.CohortUnits;
+    }
+
+    /// <summary>
+    /// The duration has changed: cohorts of the old width say nothing about it. Every call in flight counts as started now, so none is judged
+    /// before it has been in flight for the new duration.
+    /// </summary>
+    private void Rebase(long now, CircuitSettings settings)
+    {
+        int calls = _overdue + Recycle(Cohorts);
+        Volatile.Write(ref _overdue, 0);
+        Interlocked.Add(ref Slot(_cohort), (uint)Math.Min(calls, (int)CountMask));
+        _width = Mark(settings);
+        _cohortEnd = now + settings.CohortUnits;
+    }
+
+    /// <returns>The calls in the cohorts that fell out of the ring.</returns>
+    private int Recycle(long steps)
+    {
+        int calls = 0;
         for (long step = Math.Max(1, steps - Cohorts + 1); step <= steps; step++)
         {
             int cohort = (int)((_cohort + step) % NumberRange);
-            uint old = Interlocked.Exchange(ref Slot(cohort), Empty(cohort));
-            Volatile.Write(ref _overdue, _overdue + (int)(old & CountMask));
+            calls += (int)(Interlocked.Exchange(ref Slot(cohort), Empty(cohort)) & CountMask);
         }
 
-        Volatile.Write(ref _cohort, next);
-        _cohortEnd += steps * settings.CohortUnits;
+        Volatile.Write(ref _cohort, (int)((_cohort + steps) % NumberRange));
+        return calls;
     }
+
+    /// <summary>The width of the cohorts, as far as 32 bits tell widths apart.</summary>
+    private static int Mark(CircuitSettings settings) => unchecked((int)settings.CohortUnits);
 
     private static uint Empty(int cohort) => (uint)(byte)cohort << CountBits;
 

@@ -33,7 +33,14 @@ internal static class Telemetry
     {
         if (RejectedCalls.Enabled)
         {
-            RejectedCalls.Add(1, new("name", name), new("shadow", shadow));
+            try
+            {
+                RejectedCalls.Add(1, new("name", name), new("shadow", shadow));
+            }
+            catch (Exception)
+            {
+                // A listener that throws must not make TryEnter throw.
+            }
         }
     }
 

@@ -28,6 +28,21 @@ public sealed class ClosedCircuitTests
         breaker.State.Should().Be(CircuitState.Open, "3 of 6 is a half");
     }
 
+    [Theory]
+    [InlineData(55, 100, 0.55)]
+    [InlineData(7, 100, 0.07)]
+    [InlineData(7, 50, 0.14)]
+    [InlineData(1, 3, 1.0 / 3)]
+    public void A_ratio_that_is_reached_exactly_opens_it(int failures, int calls, double ratio)
+    {
+        CircuitBreaker breaker = Circuits.New(_time, o => (o.FailureRatio, o.MinimumThroughput) = (ratio, calls));
+
+        breaker.Fail(failures);
+        breaker.Succeed(calls - failures);
+
+        breaker.State.Should().Be(CircuitState.Open);
+    }
+
     [Fact]
     public void It_stays_closed_below_the_minimum_throughput()
     {

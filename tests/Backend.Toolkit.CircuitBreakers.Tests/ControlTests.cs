@@ -47,13 +47,15 @@ public sealed class ControlTests
     public void A_handler_that_throws_harms_nobody()
     {
         CircuitBreaker breaker = Circuits.New(_time);
+        var states = new List<CircuitState>();
         breaker.StateChanged += (_, _) => throw new InvalidOperationException("handler");
+        breaker.StateChanged += (_, change) => states.Add(change.Current);
 
         breaker.Fail(4);
         _time.Advance(Circuits.Break);
         breaker.Enter().Success();
 
-        breaker.State.Should().Be(CircuitState.Closed);
+        states.Should().Equal([CircuitState.Open, CircuitState.HalfOpen, CircuitState.Closed], "the other handlers are told all the same");
     }
 
     [Fact]
@@ -183,6 +185,51 @@ public sealed class ControlTests
     }
 
     [Fact]
+    public void A_reload_that_shortens_the_window_cuts_the_bucket_that_has_begun()
+    {
+        CircuitBreaker breaker = Circuits.New(_time, o => o.Window = TimeSpan.FromDays(1));
+        breaker.Fail(3);
+
+        breaker.Update(Circuits.Options(o => o.Window = TimeSpan.FromSeconds(10)));
+        _time.Advance(TimeSpan.FromSeconds(11));
+
+        breaker.Counts.Should().Be(default(CallCounts));
+    }
+
+    [Fact]
+    public void A_capture_settles_what_time_has_made_true()
+    {
+        CircuitBreaker breaker = Circuits.HalfOpen(_time);
+        breaker.Enter();
+        _time.Advance(TimeSpan.FromSeconds(31));
+
+        breaker.Capture().Should().BeEquivalentTo(new { State = CircuitState.Open, RemainingBreak = TimeSpan.FromSeconds(9), Openings = 2 });
+    }
+
+    [Fact]
+    public void A_late_answer_about_the_break_of_an_earlier_opening_is_dropped()
+    {
+        CircuitBreaker? breaker = null;
+        int asked = 0;
+        breaker = Circuits.New(_time, o => o.BreakDurationFor = _ =>
+        {
+            if (++asked == 1)
+            {
+                // While this opening waits for its break, it ends and another begins.
+                breaker!.Reset();
+                breaker.Fail(4);
+                return TimeSpan.FromHours(3);
+            }
+
+            return TimeSpan.FromSeconds(2);
+        });
+
+        breaker.Fail(4);
+
+        breaker.Capture().RemainingBreak.Should().Be(TimeSpan.FromSeconds(2));
+    }
+
+    [Fact]
     public void An_invalid_update_throws_and_changes_nothing()
     {
         CircuitBreaker breaker = Circuits.New(_time);
@@ -278,6 +325,9 @@ public sealed class ControlTests
             new(CircuitState.Open, TimeSpan.MaxValue, 1, default),
             new(CircuitState.Open, TimeSpan.Zero, -1, default),
         ];
+        breaker.Restore(new CircuitSnapshot(CircuitState.HalfOpen, TimeSpan.FromHours(5), 1, _time.GetUtcNow()));
+        breaker.State.Should().Be(CircuitState.HalfOpen, "half-open has no break left, whatever the snapshot says");
+        breaker.Reset();
 
         impossible.Should().AllSatisfy(snapshot => breaker.Invoking(b => b.Restore(snapshot)).Should().Throw<ArgumentOutOfRangeException>());
         breaker.State.Should().Be(CircuitState.Closed);

@@ -133,6 +133,54 @@ public sealed class GroupTests
     }
 
     [Fact]
+    public void Circuits_whose_break_was_over_long_ago_make_room_for_live_ones()
+    {
+        using CircuitBreakerGroup<int> group = New<int>(100);
+        for (int key = 0; key < 99; key++)
+        {
+            group.For(key).Fail(4);
+        }
+
+        _time.Advance(TimeSpan.FromDays(365));
+        int rejected = 0;
+        for (int i = 0; i < 1000; i++)
+        {
+            foreach (int live in new[] { 1000, 1001 })
+            {
+                if (group.For(live).TryEnter(out CircuitPermit permit))
+                {
+                    permit.Failure();
+                }
+                else
+                {
+                    rejected++;
+                }
+            }
+        }
+
+        rejected.Should().BeGreaterThan(1900);
+    }
+
+    [Fact]
+    public void A_detached_circuit_takes_new_options_over_at_its_next_bucket()
+    {
+        using CircuitBreakerGroup<int> group = New<int>(1);
+        CircuitBreaker held = group.For(1);
+        group.For(2);
+
+        group.Update(Options(1, o => o.SlowCallDuration = TimeSpan.FromSeconds(8)));
+        _time.Advance(TimeSpan.FromSeconds(3));
+        held.Succeed();
+        for (int i = 0; i < 10; i++)
+        {
+            held.Enter();
+        }
+
+        _time.Advance(TimeSpan.FromSeconds(10));
+        held.State.Should().Be(CircuitState.Open);
+    }
+
+    [Fact]
     public void When_all_are_open_the_bound_still_holds()
     {
         using CircuitBreakerGroup<int> group = New<int>(5);

@@ -261,6 +261,45 @@ public sealed class HalfOpenCircuitTests
     }
 
     [Fact]
+    public void Jitter_comes_after_the_cap()
+    {
+        var remaining = new List<TimeSpan>();
+
+        for (int i = 0; i < 50; i++)
+        {
+            remaining.Add(Circuits.Open(_time, o => (o.BreakJitter, o.MaxBreakDuration) = (0.5, Circuits.Break)).Capture().RemainingBreak);
+        }
+
+        remaining.Should().OnlyHaveUniqueItems("a fleet at the cap still spreads");
+    }
+
+    [Theory]
+    [InlineData(10)]
+    [InlineData(0)]
+    public void The_default_lease_is_thirty_seconds_where_slow_calls_are_shorter_or_off(int slowSeconds)
+    {
+        CircuitBreaker breaker = Circuits.HalfOpen(_time, o => o.SlowCallDuration = slowSeconds > 0 ? TimeSpan.FromSeconds(slowSeconds) : null);
+        breaker.Enter();
+
+        _time.Advance(Lease - TimeSpan.FromTicks(1));
+        breaker.State.Should().Be(CircuitState.HalfOpen);
+        _time.Advance(TimeSpan.FromTicks(1));
+
+        breaker.State.Should().Be(CircuitState.Open);
+    }
+
+    [Fact]
+    public void A_clock_of_another_frequency_is_rounded_so_that_waiting_as_long_is_enough()
+    {
+        var clock = new Clock(new Nanoseconds());
+
+        clock.ToUnits(TimeSpan.FromTicks(1)).Should().Be(100);
+        clock.ToTimeSpan(101).Should().Be(TimeSpan.FromTicks(2));
+        new Clock(TimeProvider.System).ToUnits(TimeSpan.FromTicks(1)).Should().Be(1, "a duration is never rounded to nothing");
+        new Clock(TimeProvider.System).Staleness.Should().BeGreaterThan(TimeSpan.FromMilliseconds(15));
+    }
+
+    [Fact]
     public void A_delegate_gives_the_break_from_the_openings_in_a_row()
     {
         var asked = new List<int>();
@@ -316,5 +355,10 @@ public sealed class HalfOpenCircuitTests
 
         seen.Should().Be(CircuitState.Open);
         breaker.Capture().RemainingBreak.Should().Be(TimeSpan.FromSeconds(1));
+    }
+
+    private sealed class Nanoseconds : TimeProvider
+    {
+        public override long TimestampFrequency => 1_000_000_000;
     }
 }

@@ -147,7 +147,7 @@ public sealed class ModelTests
 
             if (_roundEnd is null)
             {
-                (_roundEnd, _roundSuccesses, _roundSlots) = (Now + Options.ProbeLease!.Value, 0, Options.ProbeCount);
+                (_roundEnd, _roundSuccesses) = (Now + Options.ProbeLease!.Value, 0);
             }
 
             return Calls.Count(call => call.IsProbe) < _roundSlots ? Add(new Call(Now, _period, true)) : null;
@@ -156,12 +156,12 @@ public sealed class ModelTests
         public void Report(Call call, CallOutcome outcome)
         {
             bool slow = Options.SlowCallDuration is { } limit && Now - call.Started > limit;
+            Look();
             if (!call.IsProbe)
             {
                 Calls.Remove(call);
             }
 
-            Look();
             if (call.Period != _period || (call.IsProbe && !Calls.Remove(call)))
             {
                 return;
@@ -245,7 +245,7 @@ public sealed class ModelTests
             return counts.Slow + overdue > 0 && Exceeds(counts.Slow + overdue, counts.Successes + counts.Failures + overdue, Options.SlowCallRatio);
         }
 
-        private bool Exceeds(long part, long all, double ratio) => all >= Options.MinimumThroughput && part >= ratio * all;
+        private bool Exceeds(long part, long all, double ratio) => all >= Options.MinimumThroughput && (double)part / all >= ratio;
 
         private void Judge(bool shouldOpen)
         {
@@ -260,7 +260,7 @@ public sealed class ModelTests
         {
             _openings += grown ? 1 : 0;
             double seconds = Math.Min(Options.BreakDuration.TotalSeconds * Math.Pow(2, _openings - 1), 8);
-            (_closed, _roundEnd, _openUntil) = (false, null, at + TimeSpan.FromSeconds(seconds));
+            (_closed, _roundEnd, _openUntil, _roundSlots) = (false, null, at + TimeSpan.FromSeconds(seconds), Options.ProbeCount);
             _period++;
             Calls.Clear();
         }

@@ -191,6 +191,65 @@ public sealed class RegistrationTests
     }
 
     [Fact]
+    public void A_reload_of_another_name_leaves_this_circuit_alone()
+    {
+        IConfigurationRoot configuration = Configuration(("Payments:MinimumThroughput", "4"), ("Other:MinimumThroughput", "90"));
+        IServiceCollection services = Services().AddCircuitBreaker("other").AddCircuitBreakerGroup<int>("other").AddCircuitBreakerGroup<int>("payments");
+        services.AddOptions<CircuitBreakerOptions>("other").BindConfiguration("Other");
+        services.AddOptions<CircuitBreakerGroupOptions>("other").BindConfiguration("Other");
+        services.AddOptions<CircuitBreakerGroupOptions>("payments").BindConfiguration("Payments");
+        Bind(services, configuration);
+        using ServiceProvider provider = services.BuildServiceProvider();
+        CircuitBreaker breaker = provider.GetRequiredKeyedService<CircuitBreaker>("payments");
+        CircuitBreaker ofGroup = provider.GetRequiredKeyedService<CircuitBreakerGroup<int>>("payments").For(1);
+        provider.GetRequiredKeyedService<CircuitBreaker>("other").Succeed();
+        provider.GetRequiredKeyedService<CircuitBreakerGroup<int>>("other").For(1).Succeed();
+
+        configuration["Other:MinimumThroughput"] = "80";
+        configuration.Reload();
+        breaker.Fail(4);
+        ofGroup.Fail(4);
+
+        breaker.State.Should().Be(CircuitState.Open);
+        ofGroup.State.Should().Be(CircuitState.Open);
+    }
+
+    [Fact]
+    public void A_validation_of_the_applications_own_is_told_together_with_ours()
+    {
+        IServiceCollection services = Services().AddCircuitBreaker("payments", o => o.ProbeCount = 0);
+        services.AddOptions<CircuitBreakerOptions>("payments").Validate(o => o.MinimumThroughput > 100, "house rule");
+        using ServiceProvider provider = services.BuildServiceProvider();
+
+        provider.Invoking(p => p.GetRequiredKeyedService<CircuitBreaker>("payments"))
+            .Should().Throw<OptionsValidationException>().Which.Failures.Should().HaveCount(2);
+    }
+
+    [Fact]
+    public void What_users_code_does_wrong_is_logged()
+    {
+        using ServiceProvider provider = Services().AddCircuitBreaker("payments", o =>
+        {
+            o.MinimumThroughput = 4;
+            o.BreakDurationFor = n => n == 1 ? TimeSpan.FromHours(1) : TimeSpan.Zero;
+        }).BuildServiceProvider();
+        CircuitBreaker breaker = provider.GetRequiredKeyedService<CircuitBreaker>("payments");
+        breaker.StateChanged += (_, change) => _ = change.Current == CircuitState.Closed ? throw new InvalidOperationException() : 0;
+
+        breaker.Fail(4);
+        _time.Advance(TimeSpan.FromHours(1));
+        breaker.Enter().Failure();
+        breaker.Reset();
+
+        _logs.Select(log => log.Message).Should().Equal(
+            "Circuit 'payments' opened for 01:00:00: 0 successes, 4 failures, 0 slow calls in the window.",
+            "Circuit 'payments': BreakDurationFor failed or returned 00:00:00; the fixed BreakDuration is used.",
+            "Circuit 'payments' re-opened for 00:00:05: its probes did not succeed.",
+            "Circuit 'payments' closed.",
+            "Circuit 'payments': somebody who was told of a change threw; the circuit is unaffected.");
+    }
+
+    [Fact]
     public void A_group_reloads_too()
     {
         IConfigurationRoot configuration = Configuration(("Hosts:MinimumThroughput", "4"));

@@ -183,6 +183,58 @@ public sealed class SlowCallTests
     }
 
     [Fact]
+    public void The_last_report_that_hung_calls_make_together_opens_the_circuit()
+    {
+        CircuitBreaker breaker = WithSlowCalls();
+        CircuitPermit[] hung = [.. Enumerable.Range(0, 4).Select(_ => breaker.Enter())];
+        _time.Advance(TimeSpan.FromMinutes(1));
+
+        hung[0].Release();
+
+        breaker.State.Should().Be(CircuitState.Open, "at that moment four of four calls were slow");
+    }
+
+    [Fact]
+    public void A_reload_of_the_duration_judges_calls_in_flight_by_the_new_one()
+    {
+        CircuitBreaker longer = WithSlowCalls(o => o.SlowCallDuration = TimeSpan.FromMilliseconds(80));
+        CircuitBreaker shorter = WithSlowCalls(o => o.SlowCallDuration = TimeSpan.FromDays(1));
+        CircuitPermit[] inFlight = [.. Enumerable.Range(0, 100).Select(_ => longer.Enter())];
+        _time.Advance(TimeSpan.FromMilliseconds(75));
+
+        longer.Update(Circuits.Options(o => o.SlowCallDuration = Slow));
+        shorter.Update(Circuits.Options(o => o.SlowCallDuration = Slow));
+        for (int i = 0; i < 4; i++)
+        {
+            shorter.Enter();
+        }
+
+        _time.Advance(Slow - Cohort);
+        longer.State.Should().Be(CircuitState.Closed);
+        shorter.State.Should().Be(CircuitState.Closed);
+        Array.ForEach(inFlight[..98], permit => permit.Success());
+        _time.Advance(2 * Cohort);
+        longer.State.Should().Be(CircuitState.Closed, "98 of the hundred have left");
+        shorter.State.Should().Be(CircuitState.Open);
+        Array.ForEach(inFlight[98..], permit => permit.Success());
+        longer.IsBusy.Should().BeFalse();
+    }
+
+    [Fact]
+    public void Overdue_calls_keep_a_circuit_busy()
+    {
+        CircuitBreaker breaker = WithSlowCalls(o => o.MinimumThroughput = 10);
+        CircuitPermit hung = breaker.Enter();
+
+        _time.Advance(10 * Slow);
+        _ = breaker.State;
+
+        breaker.IsBusy.Should().BeTrue();
+        hung.Release();
+        breaker.IsBusy.Should().BeFalse();
+    }
+
+    [Fact]
     public void Numbers_of_cohorts_wrap_without_losing_calls()
     {
         var settings = new CircuitSettings(new CircuitBreakerOptions { SlowCallDuration = TimeSpan.FromMilliseconds(1) }, new Clock(_time));

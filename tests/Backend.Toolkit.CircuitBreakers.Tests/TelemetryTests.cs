@@ -72,6 +72,20 @@ public sealed class TelemetryTests
     }
 
     [Fact]
+    public void A_listener_that_throws_does_not_make_TryEnter_throw()
+    {
+        string name = Guid.NewGuid().ToString();
+        CircuitBreaker breaker = Circuits.Open(_time, o => o.Name = name);
+        using MeterListener listener = Listen((_, _, _) => throw new InvalidOperationException("listener"), name);
+
+        breaker.Rejects().Should().BeTrue();
+        _time.Advance(Circuits.Break);
+        breaker.Enter().Success();
+
+        breaker.State.Should().Be(CircuitState.Closed);
+    }
+
+    [Fact]
     public void Nobody_listening_costs_no_reading_of_the_clock()
     {
         var clock = new CountingTimeProvider();
