@@ -1,0 +1,40 @@
+using System.Collections.Concurrent;
+using System.Diagnostics.CodeAnalysis;
+using Microsoft.Extensions.Logging;
+using Microsoft.Extensions.Options;
+
+namespace Backend.Toolkit.RetryPolicies;
+
+/// <summary>
+/// Validates options whenever they are made. The first invalid ones throw (the host does not start); after valid ones, an invalid
+/// reload logs one error and yields the last valid ones again, so neither the reload nor a later resolve throws.
+/// </summary>
+internal sealed class LastValidOptionsFactory<[DynamicallyAccessedMembers(DynamicallyAccessedMemberTypes.PublicParameterlessConstructor)] TOptions>(
+    IEnumerable<IConfigureOptions<TOptions>> setups,
+    IEnumerable<IPostConfigureOptions<TOptions>> postConfigures,
+    IEnumerable<IValidateOptions<TOptions>> validations,
+    ILogger<RetryPolicy>? logger = null) : IOptionsFactory<TOptions>
+    where TOptions : class, IValidOptions
+{
+    private readonly OptionsFactory<TOptions> _factory = new(setups, postConfigures, validations);
+    private readonly ConcurrentDictionary<string, TOptions> _lastValid = new();
+
+    public TOptions Create(string name)
+    {
+        try
+        {
+            TOptions options = _factory.Create(name);
+            options.ThrowIfInvalid();
+            return _lastValid[name] = options;
+        }
+        catch (Exception exception) when (_lastValid.TryGetValue(name, out TOptions? last))
+        {
+            if (logger is not null)
+            {
+                Log.InvalidReload(logger, last.Name, exception.Message);
+            }
+
+            return last;
+        }
+    }
+}
