@@ -1,0 +1,38 @@
+using System.Collections.Concurrent;
+using Microsoft.Extensions.Logging;
+using Microsoft.Extensions.Options;
+
+namespace Backend.Toolkit.TimeoutBudgets;
+
+/// <summary>
+/// Validates options whenever they are made. The first invalid ones throw (the host does not start); after valid ones, an invalid
+/// reload logs one error and yields the last valid ones again, so neither the reload nor a later resolve throws.
+/// </summary>
+internal sealed class LastValidOptionsFactory(
+    IEnumerable<IConfigureOptions<TimeoutBudgetOptions>> setups,
+    IEnumerable<IPostConfigureOptions<TimeoutBudgetOptions>> postConfigures,
+    IEnumerable<IValidateOptions<TimeoutBudgetOptions>> validations,
+    ILogger<TimeoutBudgetPolicy>? logger = null) : IOptionsFactory<TimeoutBudgetOptions>
+{
+    private readonly OptionsFactory<TimeoutBudgetOptions> _factory = new(setups, postConfigures, validations);
+    private readonly ConcurrentDictionary<string, TimeoutBudgetOptions> _lastValid = new();
+
+    public TimeoutBudgetOptions Create(string name)
+    {
+        try
+        {
+            TimeoutBudgetOptions options = _factory.Create(name);
+            options.ThrowIfInvalid();
+            return _lastValid[name] = options;
+        }
+        catch (Exception exception) when (_lastValid.TryGetValue(name, out TimeoutBudgetOptions? last))
+        {
+            if (logger is not null)
+            {
+                Log.InvalidReload(logger, last.Name, exception.Message);
+            }
+
+            return last;
+        }
+    }
+}
