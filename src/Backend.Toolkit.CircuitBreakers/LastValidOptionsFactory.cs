@@ -36,6 +36,7 @@ internal sealed class LastValidOptionsFactory<[DynamicallyAccessedMembers(Dynami
         }
     }
 
+    /// <summary>Beside the application's own validations, so that all problems are told together.</summary>
     private sealed class ProblemsValidation : IValidateOptions<TOptions>
     {
         public ValidateOptionsResult Validate(string? name, TOptions options)

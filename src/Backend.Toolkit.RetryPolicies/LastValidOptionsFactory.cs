@@ -16,16 +16,14 @@ internal sealed class LastValidOptionsFactory<[DynamicallyAccessedMembers(Dynami
     ILogger<RetryPolicy>? logger = null) : IOptionsFactory<TOptions>
     where TOptions : class, IValidOptions
 {
-    private readonly OptionsFactory<TOptions> _factory = new(setups, postConfigures, validations);
+    private readonly OptionsFactory<TOptions> _factory = new(setups, postConfigures, validations.Append(new ProblemsValidation()));
     private readonly ConcurrentDictionary<string, TOptions> _lastValid = new();
 
     public TOptions Create(string name)
     {
         try
         {
-            TOptions options = _factory.Create(name);
-            options.ThrowIfInvalid();
-            return _lastValid[name] = options;
+            return _lastValid[name] = _factory.Create(name);
         }
         catch (Exception exception) when (_lastValid.TryGetValue(name, out TOptions? last))
         {
@@ -35,6 +33,16 @@ internal sealed class LastValidOptionsFactory<[DynamicallyAccessedMembers(Dynami
             }
 
             return last;
+        }
+    }
+
+    /// <summary>Beside the application's own validations, so that all problems are told together.</summary>
+    private sealed class ProblemsValidation : IValidateOptions<TOptions>
+    {
+        public ValidateOptionsResult Validate(string? name, TOptions options)
+        {
+            List<string> problems = [.. options.Problems()];
+            return problems.Count > 0 ? ValidateOptionsResult.Fail(problems) : ValidateOptionsResult.Success;
         }
     }
 }

@@ -128,6 +128,9 @@ public static class RetryPolicyServiceCollectionExtensions
                 policy.Update(options);
             }
         });
+
+        // A reload may have come before anybody listened.
+        policy.Update(monitor.Get(name));
         return policy;
     }
 
@@ -142,6 +145,9 @@ public static class RetryPolicyServiceCollectionExtensions
                 budget.Update(options);
             }
         });
+
+        // A reload may have come before anybody listened.
+        budget.Update(monitor.Get(name));
         return budget;
     }
 }

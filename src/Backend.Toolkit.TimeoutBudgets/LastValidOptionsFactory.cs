@@ -14,16 +14,14 @@ internal sealed class LastValidOptionsFactory(
     IEnumerable<IValidateOptions<TimeoutBudgetOptions>> validations,
     ILogger<TimeoutBudgetPolicy>? logger = null) : IOptionsFactory<TimeoutBudgetOptions>
 {
-    private readonly OptionsFactory<TimeoutBudgetOptions> _factory = new(setups, postConfigures, validations);
+    private readonly OptionsFactory<TimeoutBudgetOptions> _factory = new(setups, postConfigures, validations.Append(new ProblemsValidation()));
     private readonly ConcurrentDictionary<string, TimeoutBudgetOptions> _lastValid = new();
 
     public TimeoutBudgetOptions Create(string name)
     {
         try
         {
-            TimeoutBudgetOptions options = _factory.Create(name);
-            options.ThrowIfInvalid();
-            return _lastValid[name] = options;
+            return _lastValid[name] = _factory.Create(name);
         }
         catch (Exception exception) when (_lastValid.TryGetValue(name, out TimeoutBudgetOptions? last))
         {
@@ -33,6 +31,16 @@ internal sealed class LastValidOptionsFactory(
             }
 
             return last;
+        }
+    }
+
+    /// <summary>Beside the application's own validations, so that all problems are told together.</summary>
+    private sealed class ProblemsValidation : IValidateOptions<TimeoutBudgetOptions>
+    {
+        public ValidateOptionsResult Validate(string? name, TimeoutBudgetOptions options)
+        {
+            List<string> problems = [.. options.Problems()];
+            return problems.Count > 0 ? ValidateOptionsResult.Fail(problems) : ValidateOptionsResult.Success;
         }
     }
 }

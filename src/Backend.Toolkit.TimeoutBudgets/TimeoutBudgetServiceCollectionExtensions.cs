@@ -79,6 +79,9 @@ public static class TimeoutBudgetServiceCollectionExtensions
                 policy.Update(options);
             }
         });
+
+        // A reload may have come before anybody listened.
+        policy.Update(monitor.Get(name));
         return policy;
     }
 }

@@ -470,6 +470,19 @@ public sealed class TimeoutBudgetTests
         budget.IsExpired.Should().BeTrue();
     }
 
+    [Theory]
+    [InlineData(1_000)]
+    [InlineData(10_000_000)]
+    [InlineData(1_000_000_000)]
+    public void The_longest_time_span_does_not_overflow_on_a_clock_of_any_frequency(long frequency)
+    {
+        var clock = new ForeignClock(frequency) { Timestamp = long.MaxValue / 2 };
+        using TimeoutBudget budget = TimeoutBudget.Start(TimeSpan.MaxValue, "", clock);
+
+        budget.IsExpired.Should().BeFalse();
+        budget.Remaining.Should().BeGreaterThan(TimeSpan.FromDays(10_000));
+    }
+
     private sealed class ForeignClock(long frequency) : TimeProvider
     {
         public long Timestamp { get; set; } = -5;
