@@ -1,0 +1,32 @@
+// An order service that charges through a payments service, over HTTP, and stays up when payments does not.
+//   dotnet run --project samples/Shop                 serves until Ctrl-C
+//   dotnet run --project samples/Shop -- --tour       plays an incident, with the toolkit and without, and prints what users saw
+//   --urls http://127.0.0.1:6000   another address    --data FOLDER   keeps the orders in FOLDER/orders.db    --plain true   without the toolkit
+using Shop;
+
+try
+{
+    if (args.Contains("--tour"))
+    {
+        await Tour.RunAsync(Console.Out, new TourLoad(Users: 20, OrdersEach: 8, Pace: TimeSpan.FromMilliseconds(250)));
+        return 0;
+    }
+
+    await using WebApplication shop = ShopApplication.Build(args);
+    await shop.StartAsync();
+    Console.WriteLine($"shop      {shop.Urls.First()}  (POST /orders, GET /orders, GET /orders/ID, GET /state)");
+    Console.WriteLine($"payments  {shop.Services.GetRequiredService<PaymentsService>().Address}  (POST /faults, GET /charges)");
+    Console.WriteLine("Ctrl-C stops it.");
+    await shop.WaitForShutdownAsync();
+    return 0;
+}
+catch (OperationCanceledException)
+{
+    Console.Error.WriteLine("Stopped.");
+    return 130;
+}
+catch (Exception refused)
+{
+    Console.Error.WriteLine(refused.Message);
+    return 1;
+}

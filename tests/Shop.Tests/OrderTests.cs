@@ -1,0 +1,159 @@
+using System.Net;
+using System.Text;
+
+namespace Shop.Tests;
+
+/// <summary>What the shop answers while payments is well.</summary>
+public sealed class OrderTests
+{
+    [Fact]
+    public async Task An_order_is_paid_charged_once_and_stored_once()
+    {
+        await using RunningShop shop = await RunningShop.StartAsync();
+
+        using HttpResponseMessage response = await shop.OrderAsync("teapot", 1250);
+
+        response.StatusCode.Should().Be(HttpStatusCode.Created);
+        Order placed = await RunningShop.ReadOrderAsync(response);
+        placed.Should().BeEquivalentTo(new { Item = "teapot", Cents = 1250, Status = OrderStatus.Paid });
+        response.Headers.Location.Should().Be($"/orders/{placed.Id}");
+        (await shop.OrdersAsync()).Should().Equal(placed);
+        (await RunningShop.ReadOrderAsync(await shop.Client.GetAsync(response.Headers.Location))).Should().Be(placed);
+        (await shop.ChargesAsync()).Should().Be(new ChargeCount(Calls: 1, Charged: 1));
+    }
+
+    [Fact]
+    public async Task Orders_are_listed_newest_first_and_at_most_fifty()
+    {
+        await using RunningShop shop = await RunningShop.StartAsync();
+        for (int i = 1; i <= 52; i++)
+        {
+            (await shop.OrderAsync($"item {i}")).EnsureSuccessStatusCode();
+        }
+
+        Order[] orders = await shop.OrdersAsync();
+
+        orders.Select(order => order.Item).Should().Equal(Enumerable.Range(3, 50).Reverse().Select(i => $"item {i}"));
+    }
+
+    [Theory]
+    [InlineData("""{"item":"teapot","cents":""")]
+    [InlineData("""{"item":"teapot","cents":"many"}""")]
+    [InlineData("""{"item":"teapot","cents":12.5}""")]
+    [InlineData("""{"item":"teapot","cents":99999999999}""")]
+    [InlineData("""{"item":"teapot","cents":0}""")]
+    [InlineData("""{"item":"teapot","cents":1000001}""")]
+    [InlineData("""{"item":"teapot"}""")]
+    [InlineData("""{"item":" ","cents":1250}""")]
+    [InlineData("""{"item":7,"cents":1250}""")]
+    [InlineData("""{"cents":1250}""")]
+    [InlineData("""{"item":"\ud800","cents":1250}""")]
+    [InlineData("null")]
+    [InlineData("[]")]
+    [InlineData("")]
+    public async Task An_order_that_makes_no_sense_is_refused_and_neither_stored_nor_charged(string body)
+    {
+        await using RunningShop shop = await RunningShop.StartAsync();
+
+        using HttpResponseMessage response = await shop.Client.PostAsync("orders", new StringContent(body, Encoding.UTF8, "application/json"));
+
+        response.StatusCode.Should().Be(HttpStatusCode.BadRequest);
+        response.Content.Headers.ContentType!.MediaType.Should().Be("application/problem+json");
+        (await shop.OrdersAsync()).Should().BeEmpty();
+        (await shop.ChargesAsync()).Calls.Should().Be(0);
+    }
+
+    [Fact]
+    public async Task Bad_JSON_is_refused_in_development_too()
+    {
+        await using RunningShop shop = await RunningShop.StartAsync("--environment=Development");
+
+        using HttpResponseMessage response = await shop.Client.PostAsync("orders", new StringContent("{", Encoding.UTF8, "application/json"));
+
+        response.StatusCode.Should().Be(HttpStatusCode.BadRequest);
+    }
+
+    [Fact]
+    public async Task An_order_of_more_than_16_kilobytes_is_refused()
+    {
+        await using RunningShop shop = await RunningShop.StartAsync();
+
+        using HttpResponseMessage response = await shop.OrderAsync(new string('x', 16 * 1024));
+
+        response.StatusCode.Should().Be(HttpStatusCode.RequestEntityTooLarge);
+    }
+
+    [Fact]
+    public async Task A_refusal_names_every_field_that_is_wrong()
+    {
+        await using RunningShop shop = await RunningShop.StartAsync();
+
+        using HttpResponseMessage response = await shop.OrderAsync(new string('x', 101), -5);
+
+        string problem = await response.Content.ReadAsStringAsync();
+        problem.Should().Contain("item must be").And.Contain("cents must be between 1 and 1000000, but is -5.");
+    }
+
+    [Fact]
+    public async Task An_order_that_nobody_placed_is_not_found()
+    {
+        await using RunningShop shop = await RunningShop.StartAsync();
+
+        using HttpResponseMessage response = await shop.Client.GetAsync($"orders/{Guid.NewGuid()}");
+
+        response.StatusCode.Should().Be(HttpStatusCode.NotFound);
+        response.Content.Headers.ContentType!.MediaType.Should().Be("application/problem+json");
+    }
+
+    [Fact]
+    public async Task A_declined_payment_is_not_retried_and_not_held_against_payments()
+    {
+        await using RunningShop shop = await RunningShop.StartAsync("--CircuitBreakers:payments:ConsecutiveFailures=3");
+
+        for (int i = 0; i < 5; i++)
+        {
+            using HttpResponseMessage response = await shop.OrderAsync("car", 500_000);
+            response.StatusCode.Should().Be(HttpStatusCode.PaymentRequired);
+        }
+
+        (await shop.ChargesAsync()).Should().Be(new ChargeCount(Calls: 5, Charged: 0));
+        (await shop.StateAsync()).Circuit.Should().Be(Backend.Toolkit.CircuitBreakers.CircuitState.Closed);
+        (await shop.OrdersAsync()).Should().HaveCount(5).And.OnlyContain(order => order.Status == OrderStatus.Declined);
+    }
+
+    [Fact]
+    public async Task The_page_shows_the_state_and_encodes_what_customers_sent()
+    {
+        await using RunningShop shop = await RunningShop.StartAsync();
+        (await shop.OrderAsync("<script>alert('&')</script>", 1205)).EnsureSuccessStatusCode();
+
+        using HttpResponseMessage response = await shop.Client.GetAsync("/");
+
+        string page = await response.Content.ReadAsStringAsync();
+        response.Content.Headers.ContentType!.MediaType.Should().Be("text/html");
+        page.Should().NotContain("<script").And.Contain("&lt;script&gt;").And.Contain("Closed").And.Contain("201: 1").And.Contain("12.05");
+    }
+
+    [Fact]
+    public async Task Orders_in_a_folder_outlive_the_shop()
+    {
+        string folder = Directory.CreateTempSubdirectory("shop-").FullName;
+        try
+        {
+            Order placed;
+            await using (RunningShop first = await RunningShop.StartAsync($"--data={folder}"))
+            {
+                placed = await RunningShop.ReadOrderAsync(await first.OrderAsync());
+            }
+
+            await using RunningShop second = await RunningShop.StartAsync($"--data={folder}");
+            Order[] orders = await second.OrdersAsync();
+
+            orders.Should().Equal(placed);
+        }
+        finally
+        {
+            Directory.Delete(folder, recursive: true);
+        }
+    }
+}

@@ -1,0 +1,29 @@
+namespace Shop.Tests;
+
+/// <summary>The one place that lets real time pass: for servers and processes, which know no other.</summary>
+internal static class RealTime
+{
+    public static async Task UntilAsync(Func<Task<bool>> condition, string what)
+    {
+        using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(15), TimeProvider.System);
+        while (!await condition())
+        {
+            try
+            {
+                await Task.Delay(TimeSpan.FromMilliseconds(20), TimeProvider.System, limit.Token);
+            }
+            catch (OperationCanceledException)
+            {
+                throw new TimeoutException($"Waited 15 s in vain: {what}.");
+            }
+        }
+    }
+
+    /// <summary>How long the work takes; never waited for longer than a minute.</summary>
+    public static async Task<TimeSpan> MeasureAsync(Func<Task> work)
+    {
+        long start = TimeProvider.System.GetTimestamp();
+        await work().WaitAsync(TimeSpan.FromMinutes(1), TimeProvider.System);
+        return TimeProvider.System.GetElapsedTime(start);
+    }
+}

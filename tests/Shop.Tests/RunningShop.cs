@@ -1,0 +1,60 @@
+using System.Net.Http.Json;
+using System.Text.Json;
+using System.Text.Json.Serialization;
+using Microsoft.AspNetCore.Builder;
+using Microsoft.Extensions.DependencyInjection;
+
+// Real servers and real time: shops that share two cores with each other would be slow for no reason of their own.
+[assembly: Xunit.v3.Parallelization(Mode = Xunit.Sdk.ParallelMode.None)]
+
+namespace Shop.Tests;
+
+/// <summary>The shop and its payments service on free ports, driven over HTTP.</summary>
+internal sealed class RunningShop : IAsyncDisposable
+{
+    private static readonly JsonSerializerOptions Json = new(JsonSerializerDefaults.Web) { Converters = { new JsonStringEnumConverter(JsonNamingPolicy.CamelCase) } };
+
+    private readonly WebApplication _app;
+
+    private RunningShop(WebApplication app)
+    {
+        _app = app;
+        Client = new HttpClient { BaseAddress = new Uri(app.Urls.First()), Timeout = TimeSpan.FromSeconds(15) };
+        Payments = new HttpClient { BaseAddress = new Uri(app.Services.GetRequiredService<PaymentsService>().Address), Timeout = TimeSpan.FromSeconds(15) };
+    }
+
+    public HttpClient Client { get; }
+
+    public HttpClient Payments { get; }
+
+    /// <summary>Starts a shop.</summary>
+    /// <param name="settings">Further settings, as on the command line: <c>--name=value</c>.</param>
+    public static async Task<RunningShop> StartAsync(params string[] settings)
+    {
+        WebApplication app = ShopApplication.Build(["--urls=http://127.0.0.1:0", "--Logging:LogLevel:Default=None", "--Logging:LogLevel:Backend.Toolkit=None", .. settings]);
+        await app.StartAsync();
+        return new RunningShop(app);
+    }
+
+    public Task<HttpResponseMessage> OrderAsync(string item = "teapot", int cents = 1250, CancellationToken cancellationToken = default) =>
+        Client.PostAsJsonAsync("orders", new { item, cents }, cancellationToken);
+
+    public async Task TellPaymentsAsync(string mode, double ratio = 1, int delayMs = 0) =>
+        (await Payments.PostAsJsonAsync("faults", new { mode, ratio, delayMs })).EnsureSuccessStatusCode();
+
+    public async Task<ChargeCount> ChargesAsync() => (await Payments.GetFromJsonAsync<ChargeCount>("charges"))!;
+
+    public async Task<ShopState> StateAsync() => (await Client.GetFromJsonAsync<ShopState>("state", Json))!;
+
+    public async Task<Order[]> OrdersAsync() => (await Client.GetFromJsonAsync<Order[]>("orders", Json))!;
+
+    public static async Task<Order> ReadOrderAsync(HttpResponseMessage response) => (await response.Content.ReadFromJsonAsync<Order>(Json))!;
+
+    public async ValueTask DisposeAsync()
+    {
+        Client.Dispose();
+        Payments.Dispose();
+        await _app.StopAsync();
+        await _app.DisposeAsync();
+    }
+}

@@ -1,0 +1,139 @@
+using System.Diagnostics;
+using System.Net;
+using System.Net.Http.Json;
+using System.Text.RegularExpressions;
+using Microsoft.AspNetCore.Builder;
+using Microsoft.Extensions.Options;
+
+namespace Shop.Tests;
+
+/// <summary>How the shop starts, plays its tour and stops.</summary>
+public sealed partial class RunningTests
+{
+    [Fact]
+    public async Task A_second_shop_takes_a_free_port_when_the_usual_one_is_taken()
+    {
+        await using WebApplication first = ShopApplication.Build("--Logging:LogLevel:Default=None");
+        await first.StartAsync();
+        await using WebApplication second = ShopApplication.Build("--Logging:LogLevel:Default=None");
+
+        await second.StartAsync();
+
+        second.Urls.Should().ContainSingle().Which.Should().StartWith("http://127.0.0.1:").And.NotBe(first.Urls.Single());
+    }
+
+    [Theory]
+    [InlineData("http://0.0.0.0:5080")]
+    [InlineData("http://*:5080")]
+    [InlineData("http://127.0.0.1:0;http://192.0.2.1:5080")]
+    [InlineData("5080")]
+    public void An_address_that_others_can_reach_is_refused(string urls)
+    {
+        Action build = () => ShopApplication.Build("--urls", urls);
+
+        build.Should().Throw<ArgumentException>().WithMessage($"*{urls}*");
+    }
+
+    [Fact]
+    public async Task Settings_out_of_range_stop_the_start_and_are_all_named()
+    {
+        Func<Task> start = () => RunningShop.StartAsync("--CircuitBreakers:payments:ConsecutiveFailures=0", "--CircuitBreakers:payments:BreakDuration=0");
+
+        await start.Should().ThrowAsync<OptionsValidationException>().WithMessage("*payments: ConsecutiveFailures*payments: BreakDuration*");
+    }
+
+    [Fact]
+    public async Task The_tour_prints_for_each_phase_what_users_saw_with_and_without_the_toolkit()
+    {
+        var output = new StringWriter();
+        var load = new TourLoad(Users: 12, OrdersEach: 3, Pace: TimeSpan.FromMilliseconds(50));
+
+        TimeSpan elapsed = await RealTime.MeasureAsync(() => Tour.RunAsync(output, load, "--TimeoutBudgets:checkout:Total=00:00:01"));
+
+        var rows = Row().Matches(output.ToString()).Select(match => (
+            Phase: match.Groups["phase"].Value.Trim(),
+            Side: match.Groups["side"].Value,
+            Success: match.Groups["success"].Value,
+            P50: int.Parse(match.Groups["p50"].Value, null),
+            Calls: int.Parse(match.Groups["calls"].Value, null),
+            Answers: match.Groups["answers"].Value)).ToArray();
+        rows.Select(row => row.Side).Should().Equal(Enumerable.Repeat<string[]>(["with", "without"], 4).SelectMany(sides => sides));
+        rows.Select(row => row.Phase).Where(phase => phase.Length > 0).Should().Equal("healthy", "30 % errors", "hang", "recovery");
+        rows[..2].Should().OnlyContain(row => row.Success == "100.0" && row.Calls >= 36 && row.Answers == "201: 36");
+        rows[3].Should().Match<(string, string, string, int, int Calls, string)>(row => row.Calls == 36, "without retries each order is one call");
+        rows[4].Calls.Should().BeLessThan(rows[5].Calls, "the circuit is open after the first ten");
+        rows[4].Answers.Should().Contain("503: ");
+        rows[5].Should().Match<(string, string, string Success, int P50, int Calls, string Answers)>(row =>
+            row.Success == "0.0" && row.P50 >= 1000 && row.Calls == 36 && row.Answers == "504: 36");
+        rows[4].P50.Should().BeLessThan(rows[5].P50);
+        rows[7].Success.Should().Be("100.0");
+        output.ToString().Should().MatchRegex("First order paid after the fault was gone: with ([0-9]+ ms|never), without [0-9]+ ms\\.");
+        elapsed.Should().BeLessThan(TimeSpan.FromSeconds(30));
+    }
+
+    [Fact]
+    public async Task A_shop_told_to_stop_answers_what_it_has_begun_and_exits_with_0()
+    {
+        using Process shop = StartProcess("--TimeoutBudgets:checkout:Total=00:00:10");
+        try
+        {
+            string address = await ReadAddressAsync(shop);
+            string paymentsAddress = await ReadAddressAsync(shop);
+            Task<string> rest = shop.StandardOutput.ReadToEndAsync();
+            using var client = new HttpClient { Timeout = TimeSpan.FromSeconds(15) };
+            (await client.PostAsJsonAsync($"{paymentsAddress}/faults", new { mode = "slow", delayMs = 400 })).EnsureSuccessStatusCode();
+            Task<HttpResponseMessage> order = client.PostAsJsonAsync($"{address}/orders", new { item = "teapot", cents = 1250 });
+            await RealTime.UntilAsync(async () => (await client.GetFromJsonAsync<ChargeCount>($"{paymentsAddress}/charges"))!.Calls == 1, "the order is at payments");
+
+            using Process kill = Process.Start("sh", ["-c", $"kill -TERM {shop.Id}"]);
+            TimeSpan elapsed = await RealTime.MeasureAsync(() => shop.WaitForExitAsync());
+
+            (await order).StatusCode.Should().Be(HttpStatusCode.Created);
+            shop.ExitCode.Should().Be(0);
+            elapsed.Should().BeLessThan(TimeSpan.FromSeconds(10));
+            (await shop.StandardError.ReadToEndAsync()).Should().BeEmpty();
+            await rest;
+        }
+        finally
+        {
+            shop.Kill(entireProcessTree: true);
+        }
+    }
+
+    [Fact]
+    public async Task A_shop_that_cannot_start_says_why_in_one_line_and_exits_with_1()
+    {
+        using Process shop = StartProcess("--TimeoutBudgets:checkout:Total=-00:00:05");
+        try
+        {
+            await RealTime.MeasureAsync(() => shop.WaitForExitAsync());
+
+            shop.ExitCode.Should().Be(1);
+            (await shop.StandardError.ReadToEndAsync()).Trim().Should().StartWith("checkout: Total must be").And.NotContain("\n");
+        }
+        finally
+        {
+            shop.Kill(entireProcessTree: true);
+        }
+    }
+
+    private static Process StartProcess(params string[] settings) => Process.Start(
+        new ProcessStartInfo("dotnet", [Path.Combine(AppContext.BaseDirectory, "Shop.dll"), "--urls=http://127.0.0.1:0", .. settings])
+        {
+            RedirectStandardOutput = true,
+            RedirectStandardError = true,
+        })!;
+
+    private static async Task<string> ReadAddressAsync(Process shop)
+    {
+        string? line = null;
+        await RealTime.MeasureAsync(async () => line = await shop.StandardOutput.ReadLineAsync());
+        return Address().Match(line ?? "").Value;
+    }
+
+    [GeneratedRegex(@"^(?<phase>.{11})  (?<side>with|without) +(?<success>[0-9.]+) % +(?<p50>[0-9]+) ms +[0-9]+ ms +(?<calls>[0-9]+)   (?<answers>.+)$", RegexOptions.Multiline)]
+    private static partial Regex Row();
+
+    [GeneratedRegex(@"http://[^ ]+")]
+    private static partial Regex Address();
+}
