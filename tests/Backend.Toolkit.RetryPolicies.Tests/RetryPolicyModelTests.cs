@@ -124,7 +124,7 @@ public sealed class RetryPolicyModelTests
         private readonly InstantTime _time = new();
         private readonly RetryBudget _budget;
         private readonly RetryPolicy _policy;
-        private Call Calls = null!;
+        private Call _call = null!;
         private int _attempt;
         private long _start;
 
@@ -143,16 +143,16 @@ public sealed class RetryPolicyModelTests
                     ExpectedAttemptTime = TimeSpan.FromMilliseconds(setup.Expected),
                     Budget = _budget,
                     DelayHint = _ => Told(),
-                    TimeLeft = () => Calls.Left is { } left ? TimeSpan.FromMilliseconds(left) - _time.GetElapsedTime(_start) : null,
+                    TimeLeft = () => _call.Left is { } left ? TimeSpan.FromMilliseconds(left) - _time.GetElapsedTime(_start) : null,
                 }.RetryOn<Outcome>(result => result == Outcome.FailedResult).DelayHintFor<Outcome>(_ => Told()),
                 _time);
         }
 
-        private Step Current => Calls.Steps[_attempt - 1];
+        private Step Current => _call.Steps[_attempt - 1];
 
         public string Run(Call call)
         {
-            (Calls, _attempt, _start) = (call, 0, _time.GetTimestamp());
+            (_call, _attempt, _start) = (call, 0, _time.GetTimestamp());
             _time.Waits.Clear();
             using var source = new CancellationTokenSource();
             _time.Hold = _ =>
