@@ -18,17 +18,22 @@ internal sealed class LastValidOptionsFactory<[DynamicallyAccessedMembers(Dynami
 {
     private readonly OptionsFactory<TOptions> _factory = new(setups, postConfigures, validations.Append(new ProblemsValidation()));
     private readonly ConcurrentDictionary<string, TOptions> _lastValid = new();
+    private readonly ConcurrentDictionary<string, string> _told = new();
 
     public TOptions Create(string name)
     {
         try
         {
-            return _lastValid[name] = _factory.Create(name);
+            TOptions options = _factory.Create(name);
+            _told.TryRemove(name, out _);
+            return _lastValid[name] = options;
         }
         catch (Exception exception) when (_lastValid.TryGetValue(name, out TOptions? last))
         {
-            if (logger is not null)
+            // One reload may make the options several times: once for each bound section and each scope that asks.
+            if (logger is not null && (!_told.TryGetValue(name, out string? told) || told != exception.Message))
             {
+                _told[name] = exception.Message;
                 Log.InvalidReload(logger, last.Name, exception.Message);
             }
 

@@ -18,12 +18,12 @@ internal static class ValidOptions
         List<string> problems = [.. options.Problems()];
         if (problems.Count > 0)
         {
-            throw new OptionsValidationException(options.Name, options.GetType(), problems);
+            throw new OptionsValidationException(options.Name ?? "", options.GetType(), problems);
         }
     }
 
     public static string Problem(this IValidOptions options, string property, string rule, object? value) =>
-        Invariant($"{(options.Name.Length > 0 ? options.Name : options.GetType().Name)}: {property} must be {rule}, but is {value}.");
+        Invariant($"{(string.IsNullOrEmpty(options.Name) ? options.GetType().Name : options.Name)}: {property} must be {rule}, but is {value}.");
 
     public static string Invariant(FormattableString text) => text.ToString(CultureInfo.InvariantCulture);
 }

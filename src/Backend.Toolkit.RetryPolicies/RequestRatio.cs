@@ -4,7 +4,8 @@ namespace Backend.Toolkit.RetryPolicies;
 
 /// <summary>
 /// Retries as a share of the calls of a sliding window, with a floor, as in Finagle's and Linkerd's retry budgets. Calls are counted in ten
-/// buckets, striped by thread, one interlocked increment each; the few that retry sum the stripes under a lock and are counted there.
+/// buckets, striped by thread, one interlocked increment each; the few that retry sum the stripes under a lock and are counted there,
+/// in eleven buckets, so that no stretch of one window, wherever it starts, has more retries than its floor and its calls allow.
 /// A call counted late or not at all only makes the budget smaller, so no interleaving overspends it.
 /// </summary>
 internal sealed class RequestRatio
@@ -22,6 +23,7 @@ internal sealed class RequestRatio
     private long _perCall;
     private long _floor;
     private Counts _retries;
+    private long _latest = long.MinValue;
 
     public RequestRatio(RetryBudgetOptions options, Clock clock)
     {
@@ -55,7 +57,8 @@ internal sealed class RequestRatio
     {
         lock (_gate)
         {
-            long now = _clock.Now;
+            // A clock that goes backwards must not put retries where they are not counted.
+            long now = _latest = Math.Max(_latest, _clock.Now);
             (long allowed, long spent) = Read(now);
             plenty = (spent + 1) * 2 <= allowed;
             if (spent >= allowed)
@@ -78,13 +81,20 @@ internal sealed class RequestRatio
             if (units != _calls.BucketUnits)
             {
                 long now = _clock.Now;
-                _retries = new Counts(1, units, now, _retries.Sum(now));
-                Volatile.Write(ref _calls, new Counts(Stripes, units, now, _calls.Sum(now)));
+                long calls = _calls.Sum(now);
+                if (units < _calls.BucketUnits)
+                {
+                    // A shorter window holds its share of the calls; all the retries stay, so that a reload is no burst.
+                    calls = (long)((Int128)calls * units / _calls.BucketUnits);
+                }
+
+                _retries = new Counts(1, units, now, _retries.Sum(now, Buckets + 1));
+                Volatile.Write(ref _calls, new Counts(Stripes, units, now, calls));
             }
         }
     }
 
-    private (long Allowed, long Spent) Read(long now) => ((_calls.Sum(now) * _perCall + _floor) / 1000, _retries.Sum(now));
+    private (long Allowed, long Spent) Read(long now) => ((_calls.Sum(now) * _perCall + _floor) / 1000, _retries.Sum(now, Buckets + 1));
 
     private void SetNumbers(RetryBudgetOptions options)
     {
@@ -130,14 +140,15 @@ internal sealed class RequestRatio
             }
         }
 
-        public long Sum(long now)
+        /// <summary>The events of the last <paramref name="buckets"/> buckets.</summary>
+        public long Sum(long now, int buckets = Buckets)
         {
             int bucket = (int)BucketAt(now);
             long sum = 0;
             for (int i = Slots; i < _slots.Length; i++)
             {
                 long word = Volatile.Read(ref _slots[i]);
-                if (unchecked((uint)(bucket - (int)(word >> 32))) < Buckets)
+                if (unchecked((uint)(bucket - (int)(word >> 32))) < (uint)buckets)
                 {
                     sum += (uint)word;
                 }
@@ -168,6 +179,6 @@ internal sealed class RequestRatio
         }
 
         /// <summary>A multiplication, because a division costs several times as much; off by less than one unit in any realistic uptime.</summary>
-        private long BucketAt(long now) => (long)Math.BigMul((ulong)(now - _origin), _reciprocal, out _);
+        private long BucketAt(long now) => (long)Math.BigMul((ulong)Math.Max(now - _origin, 0), _reciprocal, out _);
     }
 }

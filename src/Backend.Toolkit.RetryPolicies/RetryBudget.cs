@@ -25,7 +25,7 @@ public sealed class RetryBudget
     public RetryBudget(RetryBudgetOptions options, TimeProvider? timeProvider = null)
     {
         ArgumentNullException.ThrowIfNull(options);
-        Name = options.Name;
+        Name = options.Name ?? "";
         _clock = new Clock(timeProvider ?? TimeProvider.System);
         Update(options);
         if (Name.Length > 0)

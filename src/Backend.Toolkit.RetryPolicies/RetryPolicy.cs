@@ -29,7 +29,7 @@ public sealed partial class RetryPolicy
         ArgumentNullException.ThrowIfNull(options);
         _timeProvider = timeProvider ?? TimeProvider.System;
         _logger = logger;
-        _name = options.Name;
+        _name = options.Name ?? "";
         _ownBudget = new Lazy<RetryBudget>(() => new RetryBudget(new RetryBudgetOptions { Name = _name }, _timeProvider));
         _settings = Check(options);
     }
@@ -224,10 +224,17 @@ public sealed partial class RetryPolicy
             return;
         }
 
-        Log.GaveUp(_logger, _name, attempts, verdict);
-        if (verdict == Verdict.BudgetExhausted && settings.Budget.IsNewlyExhausted())
+        try
         {
-            Log.BudgetExhausted(_logger, settings.Budget.Name, _name);
+            Log.GaveUp(_logger, _name, attempts, verdict);
+            if (verdict == Verdict.BudgetExhausted && settings.Budget.IsNewlyExhausted())
+            {
+                Log.BudgetExhausted(_logger, settings.Budget.Name, _name);
+            }
+        }
+        catch (Exception)
+        {
+            // The logger itself is broken; the outcome of the call matters more.
         }
     }
 

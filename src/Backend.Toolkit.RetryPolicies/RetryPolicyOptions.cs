@@ -44,7 +44,7 @@ public sealed class RetryPolicyOptions : IValidOptions
 
     /// <summary>
     /// What is left of the caller's deadline, asked before each wait: when the wait plus <see cref="ExpectedAttemptTime"/> reaches it, the call ends
-    /// at once. Null or <see cref="Timeout.InfiniteTimeSpan"/>: no deadline. When it throws, there is none. Default null.
+    /// at once. Null: no deadline; zero or less: none left. When it throws, there is none. Default null.
     /// </summary>
     public Func<TimeSpan?>? TimeLeft { get; set; }
 

@@ -133,7 +133,7 @@ internal sealed class RetrySettings
 
         try
         {
-            return _timeLeft() is not { } left || left == Timeout.InfiniteTimeSpan || delay + _expectedAttemptTime < left;
+            return _timeLeft() is not { } left || delay + _expectedAttemptTime < left;
         }
         catch (Exception thrown)
         {
@@ -162,6 +162,7 @@ internal sealed class RetrySettings
         {
             RetryBackoff.Constant => _baseTicks,
             RetryBackoff.Linear => _baseTicks > _maxTicks / retry ? _maxTicks : _baseTicks * retry,
+            _ when _baseTicks == 0 => 0,
             _ => retry > 62 || _baseTicks > _maxTicks >> (retry - 1) ? _maxTicks : _baseTicks << (retry - 1),
         });
         previousTicks = _jitter switch
@@ -175,9 +176,16 @@ internal sealed class RetrySettings
 
     private void Complain(Exception thrown, string option, string instead)
     {
-        if (_logger is not null)
+        try
         {
-            Log.DelegateThrew(_logger, thrown, _name, option, instead);
+            if (_logger is not null)
+            {
+                Log.DelegateThrew(_logger, thrown, _name, option, instead);
+            }
+        }
+        catch (Exception)
+        {
+            // The logger itself is broken; the outcome of the call matters more.
         }
     }
 }

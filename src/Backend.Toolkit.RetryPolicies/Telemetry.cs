@@ -29,7 +29,7 @@ internal static class Telemetry
     {
         if (Retries.Enabled)
         {
-            Retries.Add(1, Tag("name", name));
+            Add(Retries, Tag("name", name));
         }
     }
 
@@ -37,7 +37,14 @@ internal static class Telemetry
     {
         if (Attempts.Enabled)
         {
-            Attempts.Record(attempts, Tag("name", name));
+            try
+            {
+                Attempts.Record(attempts, Tag("name", name));
+            }
+            catch (Exception)
+            {
+                // As below.
+            }
         }
     }
 
@@ -46,7 +53,20 @@ internal static class Telemetry
         Succeeded(name, attempts);
         if (GivenUp.Enabled)
         {
-            GivenUp.Add(1, Tag("name", name), Tag("reason", Text(reason)));
+            Add(GivenUp, Tag("name", name), Tag("reason", Text(reason)));
+        }
+    }
+
+    /// <summary>A listener that throws must not replace the outcome of the call.</summary>
+    private static void Add(Counter<long> counter, params ReadOnlySpan<KeyValuePair<string, object?>> tags)
+    {
+        try
+        {
+            counter.Add(1, tags);
+        }
+        catch (Exception)
+        {
+            // Nobody but the listener can mend it.
         }
     }
 

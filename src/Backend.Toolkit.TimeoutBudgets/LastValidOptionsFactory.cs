@@ -16,17 +16,22 @@ internal sealed class LastValidOptionsFactory(
 {
     private readonly OptionsFactory<TimeoutBudgetOptions> _factory = new(setups, postConfigures, validations.Append(new ProblemsValidation()));
     private readonly ConcurrentDictionary<string, TimeoutBudgetOptions> _lastValid = new();
+    private readonly ConcurrentDictionary<string, string> _told = new();
 
     public TimeoutBudgetOptions Create(string name)
     {
         try
         {
-            return _lastValid[name] = _factory.Create(name);
+            TimeoutBudgetOptions options = _factory.Create(name);
+            _told.TryRemove(name, out _);
+            return _lastValid[name] = options;
         }
         catch (Exception exception) when (_lastValid.TryGetValue(name, out TimeoutBudgetOptions? last))
         {
-            if (logger is not null)
+            // One reload may make the options several times: once for each bound section and each scope that asks.
+            if (logger is not null && (!_told.TryGetValue(name, out string? told) || told != exception.Message))
             {
+                _told[name] = exception.Message;
                 Log.InvalidReload(logger, last.Name, exception.Message);
             }
 

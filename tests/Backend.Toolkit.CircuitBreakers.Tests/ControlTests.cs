@@ -215,9 +215,9 @@ public sealed class ControlTests
         {
             if (++asked == 1)
             {
-                // While this opening waits for its break, it ends and another begins.
-                breaker!.Reset();
-                breaker.Fail(4);
+                // While this opening waits for its break, the fixed one ends, and a probe fails.
+                _time.Advance(Circuits.Break);
+                breaker!.Enter().Failure();
                 return TimeSpan.FromHours(3);
             }
 

@@ -159,6 +159,7 @@ public sealed class RegistrationTests
         configuration["Payments:MinimumThroughput"] = "-3";
         configuration[key] = value;
         configuration.Reload();
+        configuration.Reload();
         breaker.Fail(4);
 
         breaker.State.Should().Be(CircuitState.Open);

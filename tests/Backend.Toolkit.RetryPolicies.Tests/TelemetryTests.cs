@@ -1,3 +1,4 @@
+using System.Diagnostics.Metrics;
 using Microsoft.Extensions.Logging;
 using Microsoft.Extensions.Time.Testing;
 
@@ -8,6 +9,39 @@ public sealed class TelemetryTests
 {
     private readonly InstantTime _time = new();
     private readonly LogList _log = new();
+
+    [Fact]
+    public async Task A_logger_or_listener_that_throws_replaces_no_outcome()
+    {
+        string name = Guid.NewGuid().ToString();
+        using var listener = new MeterListener { InstrumentPublished = (instrument, self) => Enable(instrument, self) };
+        listener.SetMeasurementEventCallback<long>((_, _, tags, _) => ThrowFor(tags, name));
+        listener.SetMeasurementEventCallback<int>((_, _, tags, _) => ThrowFor(tags, name));
+        listener.Start();
+        var policy = new RetryPolicy(new RetryPolicyOptions { Name = name, BaseDelay = TimeSpan.Zero }, logger: new ThrowingLogger());
+
+        int result = await policy.ExecuteAsync(_ => new ValueTask<int>(7));
+        Func<Task> call = () => policy.ExecuteAsync<int>(_ => throw new IOException("real")).AsTask();
+
+        result.Should().Be(7);
+        await call.Should().ThrowAsync<IOException>().WithMessage("real");
+
+        static void Enable(Instrument instrument, MeterListener self)
+        {
+            if (instrument.Meter.Name == "Backend.Toolkit.RetryPolicies")
+            {
+                self.EnableMeasurementEvents(instrument);
+            }
+        }
+
+        static void ThrowFor(ReadOnlySpan<KeyValuePair<string, object?>> tags, string name)
+        {
+            if (tags[0].Value is string value && value == name)
+            {
+                throw new InvalidOperationException("listener");
+            }
+        }
+    }
 
     [Fact]
     public async Task A_first_attempt_that_succeeds_is_one_attempt_and_no_retry()

@@ -189,11 +189,24 @@ public sealed class WaitingTests
     }
 
     [Fact]
-    public async Task An_infinite_time_left_is_no_deadline()
+    public async Task A_deadline_missed_by_a_millisecond_is_not_read_as_none()
     {
-        await FailTwice(o => o.TimeLeft = () => Timeout.InfiniteTimeSpan);
+        int calls = 0;
+        RetryPolicy policy = Policy(o => o.TimeLeft = () => TimeSpan.FromMilliseconds(-1));
 
-        _time.Waits.Should().HaveCount(2);
+        Func<Task> call = () => policy.ExecuteAsync<int>(_ => throw new IOException($"{++calls}")).AsTask();
+
+        await call.Should().ThrowAsync<IOException>().WithMessage("1");
+    }
+
+    [Fact]
+    public async Task A_base_delay_of_zero_never_waits_however_many_attempts()
+    {
+        RetryPolicy policy = Policy(o => (o.BaseDelay, o.MaxAttempts, o.Jitter, o.Budget) = (TimeSpan.Zero, 100, RetryJitter.None, RetryBudget.Unlimited));
+
+        await FluentActions.Awaiting(() => policy.ExecuteAsync<int>(_ => throw new IOException()).AsTask()).Should().ThrowAsync<IOException>();
+
+        _time.Waits.Should().BeEmpty();
     }
 
     [Fact]

@@ -43,7 +43,7 @@ public sealed class AbandonOnExpiryTests
 
         TaskScheduler.UnobservedTaskException += Count;
 
-        await AbandonAndFail(marker);
+        await AbandonAndFailAsync(marker);
         for (int i = 0; i < 3; i++)
         {
             GC.Collect();
@@ -67,6 +67,22 @@ public sealed class AbandonOnExpiryTests
         (await execution.Awaiting(e => e.Soon()).Should().ThrowAsync<OperationCanceledException>()).Which.CancellationToken.Should().Be(caller.Token);
         metrics.Sum("backend.toolkit.timeout_budget.abandoned").Should().Be(1);
         metrics.Sum("backend.toolkit.timeout_budget.exceeded").Should().Be(0);
+    }
+
+    [Fact]
+    public void Whoever_cancels_does_not_run_the_callers_code()
+    {
+        using var caller = new CancellationTokenSource();
+        var never = new TaskCompletionSource<int>();
+        int continued = 0;
+        Policy().ExecuteAsync(_ => never.Task, caller.Token).AsTask().ContinueWith(
+            _ => Volatile.Write(ref continued, Environment.CurrentManagedThreadId),
+            CancellationToken.None, TaskContinuationOptions.ExecuteSynchronously, TaskScheduler.Default);
+
+        caller.Cancel();
+        Eventually.BeTrue(() => Volatile.Read(ref continued) != 0, "the caller goes on");
+
+        continued.Should().NotBe(Environment.CurrentManagedThreadId, "a callback of the action may wait behind this one");
     }
 
     [Fact]
@@ -138,7 +154,14 @@ public sealed class AbandonOnExpiryTests
         release.Set();
     }
 
-    private async Task AbandonAndFail(Exception failure)
+    /// <summary>One async method around the other, and a step off its stack, so that no frame refers to the task that is to be collected.</summary>
+    private async Task AbandonAndFailAsync(Exception failure)
+    {
+        await AbandonAndFailInsideAsync(failure);
+        await Task.Yield();
+    }
+
+    private async Task AbandonAndFailInsideAsync(Exception failure)
     {
         var late = new TaskCompletionSource<int>();
         Task<int> execution = Policy().ExecuteAsync(_ => late.Task, CancellationToken.None).AsTask();

@@ -14,6 +14,9 @@ internal sealed class CountingTimeProvider : TimeProvider
     /// <summary>By how much every wait is cut short.</summary>
     public TimeSpan Early { get; init; }
 
+    /// <summary>Whether the timers never come.</summary>
+    public bool Stalled { get; init; }
+
     public int Reads => _reads;
 
     public int Timers => _timers;
@@ -45,7 +48,7 @@ internal sealed class CountingTimeProvider : TimeProvider
         public bool Change(TimeSpan dueTime, TimeSpan period)
         {
             Interlocked.Increment(ref owner._armings);
-            return timer.Change(dueTime > owner.Early ? dueTime - owner.Early : TimeSpan.Zero, period);
+            return owner.Stalled || timer.Change(dueTime > owner.Early ? dueTime - owner.Early : TimeSpan.Zero, period);
         }
 
         public void Dispose() => timer.Dispose();

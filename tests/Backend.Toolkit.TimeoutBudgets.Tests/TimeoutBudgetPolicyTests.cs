@@ -238,6 +238,47 @@ public sealed class TimeoutBudgetPolicyTests
     }
 
     [Fact]
+    public async Task The_cancellation_of_an_outer_budget_is_never_reported_as_a_timeout_also_when_its_token_was_not_handed_on()
+    {
+        using var caller = new CancellationTokenSource();
+        using var outer = TimeoutBudget.Start(TimeSpan.FromSeconds(30), "outer", _time, caller.Token);
+        var hold = new TaskCompletionSource();
+        Task execution = Policy(10).ExecuteAsync(async token =>
+        {
+            await hold.Task;
+            token.ThrowIfCancellationRequested();
+        }, CancellationToken.None).AsTask();
+
+        caller.Cancel();
+        _time.Advance(TimeSpan.FromSeconds(20));
+        hold.SetResult();
+
+        await execution.Awaiting(e => e.Soon()).Should().ThrowExactlyAsync<OperationCanceledException>();
+    }
+
+    [Fact]
+    public async Task An_outer_deadline_whose_timer_is_late_is_still_the_outer_ones()
+    {
+        var time = new CountingTimeProvider { Stalled = true };
+        var outer = new TimeoutBudgetPolicy(new TimeoutBudgetOptions { Name = "outer", Total = TimeSpan.FromSeconds(3) }, time);
+        var inner = new TimeoutBudgetPolicy(new TimeoutBudgetOptions { Name = "inner", Total = TimeSpan.FromSeconds(10) }, time);
+        bool fired = true;
+        Func<Task> execution = () => outer.ExecuteAsync(
+            token => inner.ExecuteAsync(
+                ValueTask (innerToken) =>
+                {
+                    time.Fake.Advance(TimeSpan.FromSeconds(20));
+                    fired = innerToken.IsCancellationRequested;
+                    throw new OperationCanceledException("a timeout of the transport");
+                }, token), CancellationToken.None).AsTask();
+
+        TimeoutBudgetExceededException thrown = (await execution.Should().ThrowExactlyAsync<TimeoutBudgetExceededException>()).Which;
+
+        fired.Should().BeFalse("the timer has not come yet");
+        thrown.Name.Should().Be("outer");
+    }
+
+    [Fact]
     public async Task A_total_of_zero_does_not_start_the_action()
     {
         bool started = false;
