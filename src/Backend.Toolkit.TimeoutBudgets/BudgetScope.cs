@@ -3,8 +3,9 @@ namespace Backend.Toolkit.TimeoutBudgets;
 /// <summary>
 /// What stands behind a <see cref="TimeoutBudget"/>: the deadline, the token source (itself, to save an object), the place in the table and the
 /// scope around it. Nests, and ends. It is never used twice, so no token that somebody kept can fire for another execution.
-/// A scope whose deadline comes from an outer scope <b>holds</b> the one that fires it: should that be disposed first, its deadline
-/// stays in the table until the inner ends too. Fields that change are guarded by the lock of the stripe, unless said otherwise.
+/// A scope that has nothing to add to the outer one hands on its token and <b>holds</b> it: should that be disposed first, its deadline
+/// stays in the table until the inner ends too. All others stand in the table themselves, so that none waits for the callbacks of another.
+/// Fields that change are guarded by the lock of the stripe, unless said otherwise.
 /// </summary>
 internal class BudgetScope : CancellationTokenSource
 {
@@ -56,6 +57,8 @@ internal class BudgetScope : CancellationTokenSource
 
     public string Name => _layer!.Name;
 
+    public bool IsEndedByUser => _layer!.IsEndedByUser;
+
     /// <summary>In the units of the table.</summary>
     public long Deadline { get; }
 
@@ -76,8 +79,27 @@ internal class BudgetScope : CancellationTokenSource
 
     public new CancellationToken Token => _source is null ? base.Token : _source.Token;
 
-    /// <summary>Whether the token of the scope around this one has fired.</summary>
-    public bool IsCancelledFromOutside => _outer is { _layer: not null } outer && outer.Token.IsCancellationRequested;
+    /// <summary>
+    /// Whether somebody cancelled, as told from a deadline that passed: the caller of this scope or of a live one around it. The token of a scope
+    /// around this one says nothing here, for it fires at a deadline too, and a deadline further out is never the earlier one.
+    /// </summary>
+    public bool IsCancelledByCaller(CancellationToken callerToken)
+    {
+        if (callerToken.IsCancellationRequested && !IsHandedOn(_outer, callerToken))
+        {
+            return true;
+        }
+
+        for (BudgetScope? scope = _outer; scope is { _layer: not null }; scope = scope._outer)
+        {
+            if (scope is LinkedScope { IsCallerCancelled: true })
+            {
+                return true;
+            }
+        }
+
+        return false;
+    }
 
     public TimeoutBudget Face
     {
@@ -114,6 +136,18 @@ internal class BudgetScope : CancellationTokenSource
         return scope;
     }
 
+    /// <summary>
+    /// A scope that fires when this one does, and on whose token nobody else has a callback: it comes on time even when one on this one's token
+    /// blocks. It is current nowhere. The caller ends it.
+    /// </summary>
+    public BudgetScope OpenAlarm(CancellationToken callerToken)
+    {
+        var alarm = new LinkedScope(
+            _layer!, Table.NearStripe, _outer, Table.Now, Deadline, ownDeadline: false, callerToken, _outer is { _layer: not null } outer ? outer.Token : default);
+        alarm.Watch();
+        return alarm;
+    }
+
     /// <summary>Hides what is current: from this code until the marker is left, and from work started meanwhile for good.</summary>
     public static BudgetScope Suppress()
     {
@@ -130,8 +164,9 @@ internal class BudgetScope : CancellationTokenSource
         if (!_ended)
         {
             _ended = true;
+            (this as LinkedScope)?.UnlinkCaller();
 
-            // A scope stands on the same stripe as the one that it holds, so this lock guards them all.
+            // A scope stands on the same stripe as the one that it holds, so this lock guards both.
             for (BudgetScope? scope = this; scope is not null && --scope._holders == 0;)
             {
                 scope = scope.Release(stripe);
@@ -153,11 +188,6 @@ internal class BudgetScope : CancellationTokenSource
             }
 
             Ambient.Value = outer;
-            if (_layer is null)
-            {
-                // Work started inside still has the marker, which hides what is around it for good and need not keep it alive.
-                _outer = null;
-            }
         }
 
         if (_layer is null)
@@ -182,7 +212,8 @@ internal class BudgetScope : CancellationTokenSource
             _outer = NearestLive(_outer);
         }
 
-        return this is LinkedScope linked ? linked.Unlink() : _source;
+        (this as LinkedScope)?.UnlinkOuter();
+        return _source;
     }
 
     private static BudgetScope OpenAlone(BudgetLayer layer, BudgetScope? marker, long start, long deadline, CancellationToken cancellationToken)
@@ -190,7 +221,7 @@ internal class BudgetScope : CancellationTokenSource
         bool own = deadline != DeadlineTable.Never;
         byte stripe = layer.Table.NearStripe;
         BudgetScope scope = cancellationToken.CanBeCanceled
-            ? new LinkedScope(layer, stripe, marker, start, deadline, own, null, cancellationToken, default)
+            ? new LinkedScope(layer, stripe, marker, start, deadline, own, cancellationToken, default)
             : new BudgetScope(layer, stripe, marker, start, deadline, own);
         scope.Watch();
         return scope;
@@ -208,9 +239,19 @@ internal class BudgetScope : CancellationTokenSource
         bool sameClock = ReferenceEquals(outer.Table, table);
         long outerDeadline = sameClock || !outer.HasDeadline ? outer.Deadline : DeadlineTable.After(start, table.ToUnits(outer.Remaining));
         bool own = deadline < outerDeadline;
-        BudgetScope? held = !own && sameClock ? outer._source ?? outer : null;
-        if (held is not null && !held.TryHold())
+        if (IsHandedOn(outer, cancellationToken))
         {
+            cancellationToken = default;
+        }
+
+        if (!own && sameClock && !cancellationToken.CanBeCanceled && !layer.NeedsOwnToken)
+        {
+            BudgetScope source = outer._source ?? outer;
+            if (source.TryHold())
+            {
+                return new BudgetScope(layer, source._stripe, outer, start, outerDeadline, own, source);
+            }
+
             // The outer scope ended between the look and the hold.
             BudgetScope? next = NearestLive(outer);
             return next is null
@@ -218,23 +259,29 @@ internal class BudgetScope : CancellationTokenSource
                 : OpenInside(layer, next, start, deadline, cancellationToken);
         }
 
+        // What has no deadline but the one that this scope has too, and no caller, can be left alone.
+        bool follows = !sameClock || (outer._source ?? outer) is LinkedScope;
         deadline = Math.Min(deadline, outerDeadline);
-        CancellationToken outerToken = outer.Token;
-        if (cancellationToken == outerToken)
+        byte stripe = layer.Table.NearStripe;
+        BudgetScope scope = follows || cancellationToken.CanBeCanceled
+            ? new LinkedScope(layer, stripe, outer, start, deadline, own, cancellationToken, follows ? outer.Token : default)
+            : new BudgetScope(layer, stripe, outer, start, deadline, own);
+        scope.Watch();
+        return scope;
+    }
+
+    /// <summary>Whether the token is that of the scope or of one around it, whose firing reaches what is inside anyhow.</summary>
+    private static bool IsHandedOn(BudgetScope? scope, CancellationToken token)
+    {
+        for (; scope is { _layer: not null }; scope = scope._outer)
         {
-            cancellationToken = default;
+            if (scope.Token == token)
+            {
+                return true;
+            }
         }
 
-        if (held is null)
-        {
-            var scope = new LinkedScope(layer, table.NearStripe, outer, start, deadline, own, held, cancellationToken, outerToken);
-            scope.Watch();
-            return scope;
-        }
-
-        return cancellationToken.CanBeCanceled
-            ? new LinkedScope(layer, held._stripe, outer, start, deadline, own, held, cancellationToken, outerToken)
-            : new BudgetScope(layer, held._stripe, outer, start, deadline, own, held);
+        return false;
     }
 
     private void Watch()
@@ -277,30 +324,34 @@ internal class BudgetScope : CancellationTokenSource
     /// <summary>A scope that the caller's token or the outer scope's fires too.</summary>
     private sealed class LinkedScope : BudgetScope
     {
-        private readonly BudgetScope? _held;
         private CancellationTokenRegistration _byCaller;
         private CancellationTokenRegistration _byOuter;
 
         public LinkedScope(
-            BudgetLayer layer, byte stripe, BudgetScope? outer, long start, long deadline, bool ownDeadline, BudgetScope? held,
+            BudgetLayer layer, byte stripe, BudgetScope? outer, long start, long deadline, bool ownDeadline,
             CancellationToken callerToken, CancellationToken outerToken)
             : base(layer, stripe, outer, start, deadline, ownDeadline)
         {
-            _held = held;
-
-            // The caller's cancellation runs the callbacks where it is called, as a linked source does. An outer deadline fires many scopes, and none may hold up the next.
+            // The caller's cancellation runs the callbacks where it is called, as a linked source does. An outer scope fires many, and none may hold up the next.
             _byCaller = callerToken.UnsafeRegister(static scope => ((BudgetScope)scope!).Cancel(), this);
             _byOuter = outerToken.UnsafeRegister(static scope => DeadlineTable.Fire((BudgetScope)scope!), this);
         }
 
-        /// <summary>Does not wait for a callback that is just running: the scope is not used again. Forgets the sources, which may be large and live long.</summary>
-        /// <returns>The scope that this one held.</returns>
-        public BudgetScope? Unlink()
+        /// <summary>Read without the lock: while the scope is being unlinked it may say either.</summary>
+        public bool IsCallerCancelled => _byCaller.Token.IsCancellationRequested;
+
+        /// <summary>Does not wait for a callback that is just running: the scope is not used again. Forgets the source, which may be large and live long.</summary>
+        public void UnlinkCaller()
         {
             _byCaller.Unregister();
+            _byCaller = default;
+        }
+
+        /// <summary>Later than the caller, when an inner scope still hands on this one's token: it is inside the outer scope all the same.</summary>
+        public void UnlinkOuter()
+        {
             _byOuter.Unregister();
-            _byCaller = _byOuter = default;
-            return _held;
+            _byOuter = default;
         }
     }
 }

@@ -9,7 +9,7 @@ namespace Backend.Toolkit.TimeoutBudgets;
 /// under the lock of one stripe: a stripe is a hashed timing wheel (Varghese and Lauck 1987, scheme 6) whose buckets also keep a lower bound
 /// of their deadlines, so that the timer scans only what is due. The timer moves only when a deadline comes that is earlier than the one it
 /// stands at; removing a deadline leaves it alone, an empty table arms nothing. A token never fires early: the timer's word is checked
-/// against the precise clock. Callbacks of a token run on the thread pool, so that one that blocks or throws holds up no other scope.
+/// against the precise clock. Callbacks of a token run on the thread pool, so that one that blocks or throws holds up no other token.
 /// </summary>
 internal sealed class DeadlineTable
 {
@@ -124,7 +124,16 @@ internal sealed class DeadlineTable
 
             _timer ??= CreateTimer();
             Volatile.Write(ref _armedFor, wakeAt);
-            _timer.Change(wait, Timeout.InfiniteTimeSpan);
+            try
+            {
+                _timer.Change(wait, Timeout.InfiniteTimeSpan);
+            }
+            catch
+            {
+                // Or nobody would ever arm it again.
+                Volatile.Write(ref _armedFor, Never);
+                throw;
+            }
         }
     }
 
@@ -159,9 +168,10 @@ internal sealed class DeadlineTable
             Arm(next, afterEarlyWake: early);
         }
 
-        foreach (BudgetScope scope in expired)
+        // A bucket gives the youngest first. The eldest goes first here: who waits beside a scope (AbandonOnExpiry) comes after the callbacks of it.
+        for (int i = expired.Count - 1; i >= 0; i--)
         {
-            Fire(scope);
+            Fire(expired[i]);
         }
     }
 

@@ -24,9 +24,18 @@ internal static class Telemetry
 
     private static void Add(Counter<long> counter, string name)
     {
-        if (counter.Enabled)
+        if (!counter.Enabled)
+        {
+            return;
+        }
+
+        try
         {
             counter.Add(1, new KeyValuePair<string, object?>("name", name));
+        }
+        catch (Exception)
+        {
+            // A listener that throws must not replace the outcome of the call.
         }
     }
 }

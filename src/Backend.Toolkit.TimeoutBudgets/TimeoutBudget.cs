@@ -33,7 +33,7 @@ public sealed class TimeoutBudget : IDisposable
     public bool IsExpired => _scope.IsExpired;
 
     /// <summary>
-    /// Fires when the deadline has passed, never before; or when the token given at the start, or that of an outer live scope, fires.
+    /// Fires when the deadline has passed, never before; or when the token given at the start fires, or that of the scope around it while that lives.
     /// It never belongs to another scope with another deadline. After <see cref="Dispose"/> the deadline does not fire it any more (unless an inner
     /// scope that depends on the same deadline still runs). Callbacks registered on it run on the thread pool when a deadline fires it.
     /// </summary>
@@ -100,11 +100,17 @@ public sealed class TimeoutBudget : IDisposable
         return Clamp(remaining == TimeSpan.MaxValue ? remaining : new TimeSpan(remaining.Ticks / attemptsLeft), floor, remaining);
     }
 
-    /// <summary>Ends the scope: it is <see cref="Current"/> nowhere, and its deadline fires nothing any more. A second call does nothing.</summary>
+    /// <summary>
+    /// Ends the scope: it is <see cref="Current"/> nowhere, and its deadline fires nothing any more. A second call does nothing; nor does this for the
+    /// scope of a <see cref="TimeoutBudgetPolicy"/>, which ends with the execution.
+    /// </summary>
     public void Dispose()
     {
-        _scope.End();
-        _scope.Leave();
+        if (_scope.IsEndedByUser)
+        {
+            _scope.End();
+            _scope.Leave();
+        }
     }
 
     private static TimeSpan Clamp(TimeSpan part, TimeSpan floor, TimeSpan remaining)

@@ -24,6 +24,7 @@ public sealed class TimeoutBudgetOptions
     /// <summary>
     /// Returns to the caller on time even when the action ignores its token: at the deadline with the exception, at the caller's cancellation
     /// with that. The action goes on alone; its late result or failure is observed and dropped. Default false: an action that ignores its token is waited for.
+    /// An action that blocks its thread before its first await blocks the caller either way.
     /// </summary>
     public bool AbandonOnExpiry { get; set; }
 

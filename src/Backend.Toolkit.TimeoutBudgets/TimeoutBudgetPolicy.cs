@@ -117,10 +117,12 @@ public sealed partial class TimeoutBudgetPolicy
     private static async ValueTask<TResult> AwaitOnTimeAsync<TResult>(Task<TResult> work, BudgetScope scope, CancellationToken cancellationToken)
     {
         // A result or a failure comes out below; here only the time is waited for.
-        await ((Task)work.WaitAsync(scope.Token)).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+        BudgetScope alarm = scope.OpenAlarm(cancellationToken);
+        await ((Task)work.WaitAsync(alarm.Token)).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+        alarm.End();
         if (!work.IsCompleted)
         {
-            // This is the thread that runs the callbacks of the token: it must go on, for the action's own callbacks may come next.
+            // This may be the thread on which the caller cancels: it must go on, for the action's own callbacks come next.
             await Task.CompletedTask.ConfigureAwait(ConfigureAwaitOptions.ForceYielding);
         }
 
@@ -144,20 +146,16 @@ public sealed partial class TimeoutBudgetPolicy
             return null;
         }
 
-        if (cancellationToken.IsCancellationRequested)
+        if (scope.HasOwnDeadline && scope.IsExpired && !scope.IsCancelledByCaller(cancellationToken))
         {
-            return exception is OperationCanceledException cancellation && cancellation.CancellationToken == scope.Token && scope.Token != cancellationToken
-                ? WithToken(cancellation, cancellationToken)
-                : null;
+            Telemetry.Exceeded(scope.Name);
+            return new TimeoutBudgetExceededException(scope.Name, scope.Total, scope.Elapsed, exception);
         }
 
-        if (!scope.HasOwnDeadline || scope.IsCancelledFromOutside || !scope.IsExpired)
-        {
-            return null;
-        }
-
-        Telemetry.Exceeded(scope.Name);
-        return new TimeoutBudgetExceededException(scope.Name, scope.Total, scope.Elapsed, exception);
+        return cancellationToken.IsCancellationRequested && scope.Token != cancellationToken
+            && exception is OperationCanceledException cancellation && cancellation.CancellationToken == scope.Token
+            ? WithToken(cancellation, cancellationToken)
+            : null;
     }
 
     /// <summary>Callers look at the token to tell their own cancellation, so it must be theirs and not the scope's.</summary>
@@ -166,18 +164,13 @@ public sealed partial class TimeoutBudgetPolicy
         : new OperationCanceledException(cancellation.Message, cancellation, token);
 
     /// <summary>Also one that is wrapped, as HTTP clients do; but not one that an inner budget has already reported as its own expiry.</summary>
-    private static bool IsCancellation(Exception exception)
+    private static bool IsCancellation(Exception? exception) => exception switch
     {
-        for (Exception? inner = exception; inner is not null and not TimeoutBudgetExceededException; inner = inner.InnerException)
-        {
-            if (inner is OperationCanceledException)
-            {
-                return true;
-            }
-        }
-
-        return false;
-    }
+        null or TimeoutBudgetExceededException => false,
+        OperationCanceledException => true,
+        AggregateException { InnerExceptions.Count: > 0 } several => several.InnerExceptions.All(IsCancellation),
+        _ => IsCancellation(exception.InnerException),
+    };
 
     private long AskForLength(Settings settings)
     {
@@ -222,6 +215,10 @@ public sealed partial class TimeoutBudgetPolicy
         public Func<TimeSpan?>? TotalFor { get; } = options.TotalFor;
 
         public bool AbandonOnExpiry { get; } = options.AbandonOnExpiry;
+
+        public override bool IsEndedByUser => false;
+
+        public override bool NeedsOwnToken => AbandonOnExpiry;
 
         public bool IsFirstBadTotal() => Interlocked.Exchange(ref _badTotals, 1) == 0;
     }

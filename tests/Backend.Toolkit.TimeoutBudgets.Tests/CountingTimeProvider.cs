@@ -17,6 +17,9 @@ internal sealed class CountingTimeProvider : TimeProvider
     /// <summary>Whether the timers never come.</summary>
     public bool Stalled { get; init; }
 
+    /// <summary>Whether the next setting of a timer throws.</summary>
+    public bool FailNextArming { get; set; }
+
     public int Reads => _reads;
 
     public int Timers => _timers;
@@ -47,6 +50,12 @@ internal sealed class CountingTimeProvider : TimeProvider
     {
         public bool Change(TimeSpan dueTime, TimeSpan period)
         {
+            if (owner.FailNextArming)
+            {
+                owner.FailNextArming = false;
+                throw new InvalidOperationException("This timer cannot be set now.");
+            }
+
             Interlocked.Increment(ref owner._armings);
             return owner.Stalled || timer.Change(dueTime > owner.Early ? dueTime - owner.Early : TimeSpan.Zero, period);
         }

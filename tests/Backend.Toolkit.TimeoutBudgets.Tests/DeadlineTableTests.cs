@@ -66,7 +66,7 @@ public sealed class DeadlineTableTests
     }
 
     [Fact]
-    public void A_deadline_that_an_outer_budget_ends_sooner_needs_no_timer_and_no_entry()
+    public void A_deadline_that_an_outer_budget_ends_sooner_needs_no_timer()
     {
         using var caller = new CancellationTokenSource();
         using var infinite = TimeoutBudget.Start(Timeout.InfiniteTimeSpan, "", _time);
@@ -76,16 +76,16 @@ public sealed class DeadlineTableTests
         _time.Fake.Advance(TimeSpan.FromSeconds(1));
 
         using TimeoutBudget shared = Start(30);
+        BudgetScope sharing = BudgetScope.Current!;
         using TimeoutBudget linked = Start(30, caller.Token);
-        BudgetScope current = BudgetScope.Current!;
 
         before.Should().Be(0);
         withOuter.Should().Be(1);
         _time.Armings.Should().Be(1);
-        current.IsInTable.Should().BeFalse();
+        sharing.IsInTable.Should().BeFalse();
         _time.Fake.Advance(TimeSpan.FromSeconds(4));
         shared.Token.IsCancellationRequested.Should().BeTrue();
-        Eventually.BeTrue(() => linked.Token.IsCancellationRequested, "the outer token fires it");
+        Eventually.BeTrue(() => linked.Token.IsCancellationRequested, "it is due as well");
     }
 
     [Fact]

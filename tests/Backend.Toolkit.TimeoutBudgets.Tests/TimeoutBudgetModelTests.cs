@@ -131,12 +131,12 @@ public sealed class TimeoutBudgetModelTests
 
         private bool SharesToken => Outer is not null && !HasOwnDeadline && Caller is null;
 
-        /// <summary>Whether its deadline still counts: it lives, or an inner scope that lives depends on it.</summary>
-        private bool Counts(IEnumerable<Model> all) => !Disposed || all.Any(inner => inner.Outer == this && !inner.HasOwnDeadline && inner.Counts(all));
+        /// <summary>Whether its token can still fire: it lives, or an inner scope that lives hands it on.</summary>
+        private bool Counts(IEnumerable<Model> all) => !Disposed || all.Any(inner => inner.Outer == this && inner.SharesToken && inner.Counts(all));
 
         public void Observe(long now, IEnumerable<Model> all) => Fired |= SharesToken
             ? Outer!.Fired
-            : Counts(all) && (Deadline <= now && HasOwnDeadline || Caller is { IsCancellationRequested: true } || Outer is { Fired: true });
+            : Counts(all) && (Deadline <= now || (!Disposed && Caller is { IsCancellationRequested: true }) || Outer is { Fired: true });
 
         public bool Equals(Model? other) => ReferenceEquals(this, other);
 

@@ -468,17 +468,21 @@ public sealed class TimeoutBudgetPolicyTests
     }
 
     [Fact]
-    public async Task A_user_may_dispose_the_budget_of_a_policy_without_harm()
+    public async Task A_user_who_disposes_the_budget_of_a_policy_does_not_take_its_deadline_away()
     {
-        Func<Task> execution = () => Policy(10).ExecuteAsync(
-            async ValueTask (_) =>
+        Task execution = Policy(10).ExecuteAsync(
+            async ValueTask (token) =>
             {
-                TimeoutBudget.Current!.Dispose();
-                TimeoutBudget.Current.Should().BeNull();
-                await Task.Yield();
-            }, CancellationToken.None).AsTask();
+                using (TimeoutBudget.Current)
+                {
+                }
 
-        await execution.Should().NotThrowAsync();
+                TimeoutBudget.Current!.Name.Should().Be("checkout");
+                await Hang(token);
+            }, CancellationToken.None).AsTask();
+        _time.Advance(TimeSpan.FromSeconds(10));
+
+        await execution.Awaiting(task => task.Soon()).Should().ThrowAsync<TimeoutBudgetExceededException>();
     }
 
     [Fact]
