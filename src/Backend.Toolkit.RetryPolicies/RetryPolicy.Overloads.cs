@@ -64,6 +64,31 @@ public sealed partial class RetryPolicy
         return Execute<AttemptAction<TState, TResult>, TResult>(new AttemptAction<TState, TResult>(action, state), cancellationToken);
     }
 
+    /// <summary>Executes an action that brings limits of its own, again where it fails.</summary>
+    /// <typeparam name="TState">The type of the state.</typeparam>
+    /// <typeparam name="TResult">The type of the result.</typeparam>
+    /// <param name="action">As in the overload without limits.</param>
+    /// <param name="state">Handed to the action, and to <paramref name="timeLeft"/>.</param>
+    /// <param name="timeLeft">Asked in place of <see cref="RetryPolicyOptions.TimeLeft"/>, in the same way.</param>
+    /// <param name="maxAttempts">In place of <see cref="RetryPolicyOptions.MaxAttempts"/>: 1 to 100. Null: that of the options.</param>
+    /// <param name="cancellationToken">As in the overload without limits.</param>
+    /// <returns>As in the overload without limits.</returns>
+    /// <exception cref="ArgumentNullException">A delegate is null.</exception>
+    /// <exception cref="ArgumentOutOfRangeException"><paramref name="maxAttempts"/> is out of range.</exception>
+    public ValueTask<TResult> ExecuteAsync<TState, TResult>(
+        Func<TState, RetryAttempt, CancellationToken, ValueTask<TResult>> action, TState state, Func<TState, TimeSpan?> timeLeft, int? maxAttempts,
+        CancellationToken cancellationToken)
+    {
+        ArgumentNullException.ThrowIfNull(action);
+        ArgumentNullException.ThrowIfNull(timeLeft);
+        if (maxAttempts is < 1 or > 100)
+        {
+            throw new ArgumentOutOfRangeException(nameof(maxAttempts), maxAttempts, "The attempts of a call must be between 1 and 100.");
+        }
+
+        return Execute<LimitedAction<TState, TResult>, TResult>(new LimitedAction<TState, TResult>(action, state, timeLeft, maxAttempts), cancellationToken);
+    }
+
     /// <inheritdoc cref="ExecuteAsync{TState,TResult}(Func{TState,RetryAttempt,CancellationToken,ValueTask{TResult}},TState,CancellationToken)"/>
     public ValueTask<TResult> ExecuteAsync<TState, TResult>(
         Func<TState, RetryAttempt, CancellationToken, Task<TResult>> action, TState state, CancellationToken cancellationToken = default)

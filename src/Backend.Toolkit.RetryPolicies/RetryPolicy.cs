@@ -126,7 +126,7 @@ public sealed partial class RetryPolicy
                 exception = thrown;
             }
 
-            Verdict verdict = Judge(settings, exception, result, number, ref previousTicks, out TimeSpan delay, cancellationToken);
+            Verdict verdict = Judge(action, settings, exception, result, number, ref previousTicks, out TimeSpan delay, cancellationToken);
             if (verdict == Verdict.Retry)
             {
                 if (delay > TimeSpan.Zero)
@@ -168,8 +168,10 @@ public sealed partial class RetryPolicy
     /// What becomes of the call, and the wait before a retry. The order matters: the tokens of the budget learn of every failure, whatever else
     /// ends the call (as in gRPC), but a retry is taken from the ratio only as the last step, when it will be made.
     /// </summary>
-    private Verdict Judge<TResult>(
-        RetrySettings settings, Exception? exception, TResult result, int number, ref long previousTicks, out TimeSpan delay, CancellationToken cancellationToken)
+    private Verdict Judge<TAction, TResult>(
+        TAction action, RetrySettings settings, Exception? exception, TResult result, int number, ref long previousTicks, out TimeSpan delay,
+        CancellationToken cancellationToken)
+        where TAction : struct, IAction<TResult>
     {
         delay = default;
         bool? retryable = exception is null ? settings.IsRetryable(result) : cancellationToken.IsCancellationRequested || settings.IsRetryable(exception);
@@ -190,7 +192,7 @@ public sealed partial class RetryPolicy
         }
 
         bool affordable = settings.Budget.OnFailure();
-        if (number >= settings.MaxAttempts)
+        if (number >= action.MaxAttempts(settings))
         {
             return Verdict.OutOfAttempts;
         }
@@ -202,7 +204,7 @@ public sealed partial class RetryPolicy
         }
 
         delay = hint is { } told ? settings.Limit(told) : settings.Backoff(number, ref previousTicks, Random);
-        if (!settings.Fits(delay))
+        if (!action.Fits(settings, delay))
         {
             return Verdict.DeadlineTooNear;
         }
@@ -238,10 +240,14 @@ public sealed partial class RetryPolicy
         }
     }
 
-    /// <summary>The two kinds of action, as structs: the compiler makes one loop for each, without a delegate in between.</summary>
+    /// <summary>The kinds of action, as structs: the compiler makes one loop for each, without a delegate in between.</summary>
     private interface IAction<TResult>
     {
         public ValueTask<TResult> Call(RetryAttempt attempt, CancellationToken cancellationToken);
+
+        public int MaxAttempts(RetrySettings settings) => settings.MaxAttempts;
+
+        public bool Fits(RetrySettings settings, TimeSpan delay) => settings.Fits(delay);
     }
 
     private readonly struct PlainAction<TState, TResult>(Func<TState, CancellationToken, ValueTask<TResult>> action, TState state) : IAction<TResult>
@@ -253,5 +259,15 @@ public sealed partial class RetryPolicy
         Func<TState, RetryAttempt, CancellationToken, ValueTask<TResult>> action, TState state) : IAction<TResult>
     {
         public ValueTask<TResult> Call(RetryAttempt attempt, CancellationToken cancellationToken) => action(state, attempt, cancellationToken);
+    }
+
+    private readonly struct LimitedAction<TState, TResult>(
+        Func<TState, RetryAttempt, CancellationToken, ValueTask<TResult>> action, TState state, Func<TState, TimeSpan?> timeLeft, int? maxAttempts) : IAction<TResult>
+    {
+        public ValueTask<TResult> Call(RetryAttempt attempt, CancellationToken cancellationToken) => action(state, attempt, cancellationToken);
+
+        public int MaxAttempts(RetrySettings settings) => maxAttempts ?? settings.MaxAttempts;
+
+        public bool Fits(RetrySettings settings, TimeSpan delay) => settings.Fits(delay, timeLeft, state);
     }
 }

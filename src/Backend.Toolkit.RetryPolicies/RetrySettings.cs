@@ -124,16 +124,14 @@ internal sealed class RetrySettings
     public TimeSpan Limit(TimeSpan hint) => hint < TimeSpan.Zero ? TimeSpan.Zero : hint > _maxDelayHint ? _maxDelayHint : hint;
 
     /// <summary>Whether a wait and the attempt after it end before the caller's deadline.</summary>
-    public bool Fits(TimeSpan delay)
-    {
-        if (_timeLeft is null)
-        {
-            return true;
-        }
+    public bool Fits(TimeSpan delay) => _timeLeft is null || Fits(delay, static timeLeft => timeLeft(), _timeLeft);
 
+    /// <summary>As above, when the call has brought its own deadline.</summary>
+    public bool Fits<TState>(TimeSpan delay, Func<TState, TimeSpan?> timeLeft, TState state)
+    {
         try
         {
-            return _timeLeft() is not { } left || delay + _expectedAttemptTime < left;
+            return timeLeft(state) is not { } left || delay + _expectedAttemptTime < left;
         }
         catch (Exception thrown)
         {

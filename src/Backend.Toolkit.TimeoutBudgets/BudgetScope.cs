@@ -20,6 +20,9 @@ internal class BudgetScope : CancellationTokenSource
     private readonly long _start;
     private readonly byte _stripe;
 
+    /// <summary>Whether the token given at the start is that of a scope around this one.</summary>
+    private bool _callerIsOuter;
+
     /// <summary>
     /// The scope around this one, or the marker of a suppression. When this scope has ended it steps over others that have,
     /// so that no chain of them is kept alive. Read without the lock: each value is an ancestor.
@@ -85,7 +88,7 @@ internal class BudgetScope : CancellationTokenSource
     /// </summary>
     public bool IsCancelledByCaller(CancellationToken callerToken)
     {
-        if (callerToken.IsCancellationRequested && !IsHandedOn(_outer, callerToken))
+        if (callerToken.IsCancellationRequested && !_callerIsOuter)
         {
             return true;
         }
@@ -99,6 +102,21 @@ internal class BudgetScope : CancellationTokenSource
         }
 
         return false;
+    }
+
+    /// <summary>The last live scope outwards, up to a suppression; this one when there is none around it.</summary>
+    public BudgetScope Outermost
+    {
+        get
+        {
+            BudgetScope outermost = this;
+            while (NearestLive(outermost._outer) is { _layer: not null } outer)
+            {
+                outermost = outer;
+            }
+
+            return outermost;
+        }
     }
 
     public TimeoutBudget Face
@@ -121,7 +139,7 @@ internal class BudgetScope : CancellationTokenSource
     private DeadlineTable.Stripe Stripe => Table.StripeAt(_stripe);
 
     /// <summary>
-    /// Starts a scope whose own deadline is <paramref name="length"/> units from now, and makes it current. The caller ends it, and puts the
+    /// Starts a scope whose own deadline is <paramref name="length"/> units from now. The caller ends it; if it also enters it, it puts the
     /// execution context back or calls <see cref="Leave"/>.
     /// </summary>
     public static BudgetScope Open(BudgetLayer layer, long length, CancellationToken cancellationToken)
@@ -129,12 +147,13 @@ internal class BudgetScope : CancellationTokenSource
         BudgetScope? outer = NearestLive(Ambient.Value);
         long start = layer.Table.Now;
         long deadline = DeadlineTable.After(start, length);
-        BudgetScope scope = outer is null
+        return outer is null
             ? OpenAlone(layer, outer, start, deadline, cancellationToken)
             : OpenInside(layer, outer, start, deadline, cancellationToken);
-        Ambient.Value = scope;
-        return scope;
     }
+
+    /// <summary>Makes the scope current.</summary>
+    public void Enter() => Ambient.Value = this;
 
     /// <summary>
     /// A scope that fires when this one does, and on whose token nobody else has a callback: it comes on time even when one on this one's token
@@ -149,11 +168,12 @@ internal class BudgetScope : CancellationTokenSource
     }
 
     /// <summary>Hides what is current: from this code until the marker is left, and from work started meanwhile for good.</summary>
-    public static BudgetScope Suppress()
+    public static (BudgetScope Marker, BudgetScope? Around) Suppress()
     {
-        var marker = new BudgetScope(null, 0, NearestLive(Ambient.Value), 0, DeadlineTable.Never, ownDeadline: false);
+        BudgetScope? around = NearestLive(Ambient.Value);
+        var marker = new BudgetScope(null, 0, around, 0, DeadlineTable.Never, ownDeadline: false);
         Ambient.Value = marker;
-        return marker;
+        return (marker, around);
     }
 
     /// <summary>Ends the scope. The execution context is left alone: from now on whoever has the scope in it looks through to the scope around.</summary>
@@ -177,17 +197,23 @@ internal class BudgetScope : CancellationTokenSource
     }
 
     /// <summary>Makes current what is around this scope, if this scope, or this marker, is what the running code has.</summary>
-    public void Leave()
+    /// <param name="around">For a marker, what was around it when it was made: the marker itself may have been left in another flow.</param>
+    public void Leave(BudgetScope? around = null)
     {
         if (ReferenceEquals(Ambient.Value, this))
         {
-            BudgetScope? outer = _outer;
+            BudgetScope? outer = around ?? _outer;
             while (outer is { _ended: true })
             {
                 outer = outer._outer;
             }
 
             Ambient.Value = outer;
+            if (_layer is null)
+            {
+                // Work started inside still has the marker, which hides what is around it for good, also when a scope on top of it ends.
+                _outer = null;
+            }
         }
 
         if (_layer is null)
@@ -239,7 +265,8 @@ internal class BudgetScope : CancellationTokenSource
         bool sameClock = ReferenceEquals(outer.Table, table);
         long outerDeadline = sameClock || !outer.HasDeadline ? outer.Deadline : DeadlineTable.After(start, table.ToUnits(outer.Remaining));
         bool own = deadline < outerDeadline;
-        if (IsHandedOn(outer, cancellationToken))
+        bool callerIsOuter = IsHandedOn(outer, cancellationToken);
+        if (callerIsOuter)
         {
             cancellationToken = default;
         }
@@ -249,7 +276,7 @@ internal class BudgetScope : CancellationTokenSource
             BudgetScope source = outer._source ?? outer;
             if (source.TryHold())
             {
-                return new BudgetScope(layer, source._stripe, outer, start, outerDeadline, own, source);
+                return new BudgetScope(layer, source._stripe, outer, start, outerDeadline, own, source) { _callerIsOuter = callerIsOuter };
             }
 
             // The outer scope ended between the look and the hold.
@@ -266,14 +293,15 @@ internal class BudgetScope : CancellationTokenSource
         BudgetScope scope = follows || cancellationToken.CanBeCanceled
             ? new LinkedScope(layer, stripe, outer, start, deadline, own, cancellationToken, follows ? outer.Token : default)
             : new BudgetScope(layer, stripe, outer, start, deadline, own);
+        scope._callerIsOuter = callerIsOuter;
         scope.Watch();
         return scope;
     }
 
-    /// <summary>Whether the token is that of the scope or of one around it, whose firing reaches what is inside anyhow.</summary>
+    /// <summary>Whether the token is that of the scope or of one around it, whose firing reaches what is inside anyhow: not past one that has ended.</summary>
     private static bool IsHandedOn(BudgetScope? scope, CancellationToken token)
     {
-        for (; scope is { _layer: not null }; scope = scope._outer)
+        for (; scope is { _layer: not null, _ended: false }; scope = scope._outer)
         {
             if (scope.Token == token)
             {
@@ -327,22 +355,26 @@ internal class BudgetScope : CancellationTokenSource
         private CancellationTokenRegistration _byCaller;
         private CancellationTokenRegistration _byOuter;
 
+        /// <summary>Remembered, for the registration is gone when the token had fired before, or the scope has ended.</summary>
+        private volatile bool _callerCancelled;
+
         public LinkedScope(
             BudgetLayer layer, byte stripe, BudgetScope? outer, long start, long deadline, bool ownDeadline,
             CancellationToken callerToken, CancellationToken outerToken)
             : base(layer, stripe, outer, start, deadline, ownDeadline)
         {
             // The caller's cancellation runs the callbacks where it is called, as a linked source does. An outer scope fires many, and none may hold up the next.
-            _byCaller = callerToken.UnsafeRegister(static scope => ((BudgetScope)scope!).Cancel(), this);
+            _byCaller = callerToken.UnsafeRegister(static scope => ((LinkedScope)scope!).CancelByCaller(), this);
             _byOuter = outerToken.UnsafeRegister(static scope => DeadlineTable.Fire((BudgetScope)scope!), this);
         }
 
         /// <summary>Read without the lock: while the scope is being unlinked it may say either.</summary>
-        public bool IsCallerCancelled => _byCaller.Token.IsCancellationRequested;
+        public bool IsCallerCancelled => _callerCancelled || _byCaller.Token.IsCancellationRequested;
 
         /// <summary>Does not wait for a callback that is just running: the scope is not used again. Forgets the source, which may be large and live long.</summary>
         public void UnlinkCaller()
         {
+            _callerCancelled |= _byCaller.Token.IsCancellationRequested;
             _byCaller.Unregister();
             _byCaller = default;
         }
@@ -352,6 +384,12 @@ internal class BudgetScope : CancellationTokenSource
         {
             _byOuter.Unregister();
             _byOuter = default;
+        }
+
+        private void CancelByCaller()
+        {
+            _callerCancelled = true;
+            Cancel();
         }
     }
 }

@@ -163,11 +163,21 @@ internal sealed class DeadlineTable
             next = Math.Min(next, stripe.TakeExpired(now, expired));
         }
 
-        if (next != Never)
+        try
         {
-            Arm(next, afterEarlyWake: early);
+            if (next != Never)
+            {
+                Arm(next, afterEarlyWake: early);
+            }
         }
+        finally
+        {
+            FireAll(expired);
+        }
+    }
 
+    private static void FireAll(List<BudgetScope> expired)
+    {
         // A bucket gives the youngest first. The eldest goes first here: who waits beside a scope (AbandonOnExpiry) comes after the callbacks of it.
         for (int i = expired.Count - 1; i >= 0; i--)
         {

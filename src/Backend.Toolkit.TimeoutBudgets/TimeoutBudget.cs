@@ -12,6 +12,9 @@ public sealed class TimeoutBudget : IDisposable
 {
     private readonly BudgetScope _scope;
 
+    /// <summary>Made when the first one gives up. Of the outermost scope, for all inside it.</summary>
+    private HashSet<string>? _exhausted;
+
     internal TimeoutBudget(BudgetScope scope) => _scope = scope;
 
     /// <summary>The innermost live scope of the running code; null when there is none, or it is suppressed.</summary>
@@ -39,6 +42,30 @@ public sealed class TimeoutBudget : IDisposable
     /// </summary>
     public CancellationToken Token => _scope.Token;
 
+    /// <summary>
+    /// Whether a call that was made inside this budget, or inside an outer or inner one of the same nest, has given up on a dependency that has not
+    /// answered since. The caller of this service would multiply the load by calling again: whatever answers it can say so.
+    /// </summary>
+    public bool RetriesExhausted
+    {
+        get
+        {
+            HashSet<string>? exhausted = Volatile.Read(ref Outermost._exhausted);
+            if (exhausted is null)
+            {
+                return false;
+            }
+
+            lock (exhausted)
+            {
+                return exhausted.Count > 0;
+            }
+        }
+    }
+
+    /// <summary>Of all budgets of one nest, the one that keeps what is said about all.</summary>
+    private TimeoutBudget Outermost => _scope.Outermost is var outermost && ReferenceEquals(outermost, _scope) ? this : outermost.Face;
+
     /// <summary>Starts a scope. Dispose it in the method that started it.</summary>
     /// <param name="total">
     /// The time that it has. Zero: it is expired from the start. <see cref="Timeout.InfiniteTimeSpan"/>: no deadline of its own. No upper limit.
@@ -51,6 +78,27 @@ public sealed class TimeoutBudget : IDisposable
     public static TimeoutBudget Start(
         TimeSpan total, string name = "", TimeProvider? timeProvider = null, CancellationToken cancellationToken = default)
     {
+        BudgetScope scope = Open(total, name, timeProvider, cancellationToken);
+        scope.Enter();
+        return scope.Face;
+    }
+
+    /// <summary>
+    /// Starts a scope that is <see cref="Current"/> nowhere: inside the current one it ends with it, but only who holds it knows of it. For what
+    /// outlives the method that starts it, such as a stream that is handed on. Dispose it anywhere.
+    /// </summary>
+    /// <param name="total">As for <see cref="Start"/>.</param>
+    /// <param name="name">As for <see cref="Start"/>.</param>
+    /// <param name="timeProvider">As for <see cref="Start"/>.</param>
+    /// <param name="cancellationToken">Fires the scope's token too.</param>
+    /// <returns>The scope.</returns>
+    /// <exception cref="ArgumentOutOfRangeException"><paramref name="total"/> is negative and not infinite.</exception>
+    public static TimeoutBudget StartDetached(
+        TimeSpan total, string name = "", TimeProvider? timeProvider = null, CancellationToken cancellationToken = default) =>
+        Open(total, name, timeProvider, cancellationToken).Face;
+
+    private static BudgetScope Open(TimeSpan total, string name, TimeProvider? timeProvider, CancellationToken cancellationToken)
+    {
         ArgumentNullException.ThrowIfNull(name);
         if (!TimeoutBudgetOptions.IsValidTotal(total))
         {
@@ -58,7 +106,7 @@ public sealed class TimeoutBudget : IDisposable
         }
 
         var table = DeadlineTable.For(timeProvider);
-        return BudgetScope.Open(new BudgetLayer(table, name), table.ToUnits(total), cancellationToken).Face;
+        return BudgetScope.Open(new BudgetLayer(table, name), table.ToUnits(total), cancellationToken);
     }
 
     /// <summary>What is left of the current scope; null when there is none or it has no deadline. Made to be handed to what takes a <c>Func&lt;TimeSpan?&gt;</c>.</summary>
@@ -100,6 +148,36 @@ public sealed class TimeoutBudget : IDisposable
         return Clamp(remaining == TimeSpan.MaxValue ? remaining : new TimeSpan(remaining.Ticks / attemptsLeft), floor, remaining);
     }
 
+    /// <summary>Tells that a call has given up on a dependency: <see cref="RetriesExhausted"/> until <see cref="ClearRetriesExhausted"/> with the same name.</summary>
+    /// <param name="dependency">What was called, such as an authority. Names are compared by their characters.</param>
+    public void MarkRetriesExhausted(string dependency)
+    {
+        ArgumentNullException.ThrowIfNull(dependency);
+        TimeoutBudget outermost = Outermost;
+        HashSet<string> exhausted = Volatile.Read(ref outermost._exhausted)
+            ?? Interlocked.CompareExchange(ref outermost._exhausted, [], null)
+            ?? outermost._exhausted!;
+        lock (exhausted)
+        {
+            exhausted.Add(dependency);
+        }
+    }
+
+    /// <summary>Tells that a later call to the dependency has succeeded.</summary>
+    /// <param name="dependency">The name given to <see cref="MarkRetriesExhausted"/>. One that was never given is no error.</param>
+    public void ClearRetriesExhausted(string dependency)
+    {
+        ArgumentNullException.ThrowIfNull(dependency);
+        HashSet<string>? exhausted = Volatile.Read(ref Outermost._exhausted);
+        if (exhausted is not null)
+        {
+            lock (exhausted)
+            {
+                exhausted.Remove(dependency);
+            }
+        }
+    }
+
     /// <summary>
     /// Ends the scope: it is <see cref="Current"/> nowhere, and its deadline fires nothing any more. A second call does nothing; nor does this for the
     /// scope of a <see cref="TimeoutBudgetPolicy"/>, which ends with the execution.
@@ -120,8 +198,8 @@ public sealed class TimeoutBudget : IDisposable
         return part < remaining ? part : remaining;
     }
 
-    private sealed class Suppression(BudgetScope marker) : IDisposable
+    private sealed class Suppression((BudgetScope Marker, BudgetScope? Around) suppressed) : IDisposable
     {
-        public void Dispose() => marker.Leave();
+        public void Dispose() => suppressed.Marker.Leave(suppressed.Around);
     }
 }

@@ -55,10 +55,40 @@ public sealed partial class TimeoutBudgetPolicy
         }
 
         Settings settings = _settings;
-        long length = settings.TotalFor is null ? settings.Length : AskForLength(settings);
+        return Execute(action, state, settings, settings.TotalFor is null ? settings.Length : AskForLength(settings), cancellationToken);
+    }
 
+    /// <summary>Runs the action inside a budget whose total the caller knows, in place of <see cref="TimeoutBudgetOptions.Total"/> and <see cref="TimeoutBudgetOptions.TotalFor"/>.</summary>
+    /// <typeparam name="TState">The type of <paramref name="state"/>.</typeparam>
+    /// <typeparam name="TResult">The type of the result.</typeparam>
+    /// <param name="action">As in the other overloads.</param>
+    /// <param name="state">Handed to the action.</param>
+    /// <param name="total">The total of this execution: zero, greater than zero, or <see cref="Timeout.InfiniteTimeSpan"/>.</param>
+    /// <param name="cancellationToken">Cancels the execution.</param>
+    /// <returns>The result of the action.</returns>
+    /// <exception cref="ArgumentOutOfRangeException"><paramref name="total"/> is negative and not infinite.</exception>
+    /// <exception cref="TimeoutBudgetExceededException">The deadline of this policy passed, and the action ended by cancellation (or is abandoned). Through the task.</exception>
+    /// <exception cref="OperationCanceledException">The caller or an outer budget cancelled. Through the task.</exception>
+    public ValueTask<TResult> ExecuteAsync<TState, TResult>(
+        Func<TState, CancellationToken, ValueTask<TResult>> action, TState state, TimeSpan total, CancellationToken cancellationToken)
+    {
+        ArgumentNullException.ThrowIfNull(action);
+        if (!TimeoutBudgetOptions.IsValidTotal(total))
+        {
+            throw new ArgumentOutOfRangeException(nameof(total), total, "A total must be zero, greater than 0, or Timeout.InfiniteTimeSpan.");
+        }
+
+        return cancellationToken.IsCancellationRequested
+            ? ValueTask.FromCanceled<TResult>(cancellationToken)
+            : Execute(action, state, _settings, _table.ToUnits(total), cancellationToken);
+    }
+
+    private static ValueTask<TResult> Execute<TState, TResult>(
+        Func<TState, CancellationToken, ValueTask<TResult>> action, TState state, Settings settings, long length, CancellationToken cancellationToken)
+    {
         ExecutionContext? context = ExecutionContext.Capture();
         var scope = BudgetScope.Open(settings, length, cancellationToken);
+        scope.Enter();
         try
         {
             ValueTask<TResult> pending = scope.StartedExpired
@@ -132,6 +162,9 @@ public sealed partial class TimeoutBudgetPolicy
                 static late => _ = late.Exception,
                 CancellationToken.None, TaskContinuationOptions.OnlyOnFaulted | TaskContinuationOptions.ExecuteSynchronously, TaskScheduler.Default);
             Telemetry.Abandoned(scope.Name);
+
+            // The alarm may come before: a callback of somebody else may hold up what fires the scope.
+            DeadlineTable.Fire(scope);
             work = Task.FromCanceled<TResult>(scope.Token);
         }
 

@@ -170,6 +170,41 @@ public sealed class WaitingTests
         calls.Should().Be(1);
     }
 
+    [Theory]
+    [InlineData(null, 10_000, 3)]
+    [InlineData(5, 10_000, 5)]
+    [InlineData(1, 10_000, 1)]
+    [InlineData(5, 100, 1)]
+    public async Task A_call_may_bring_its_own_limits_in_place_of_the_policys(int? maxAttempts, int leftMilliseconds, int attempts)
+    {
+        RetryPolicy policy = Policy(o =>
+        {
+            o.RetryOn<int>(_ => true);
+            o.TimeLeft = () => TimeSpan.Zero;
+        });
+
+        int result = await policy.ExecuteAsync(
+            static (_, attempt, _) => new ValueTask<int>(attempt.Number),
+            leftMilliseconds, static left => TimeSpan.FromMilliseconds(left), maxAttempts, CancellationToken.None);
+
+        result.Should().Be(attempts);
+    }
+
+    [Fact]
+    public async Task A_time_left_of_the_call_that_throws_is_none_and_attempts_out_of_range_are_an_argument_error()
+    {
+        RetryPolicy policy = Policy(o => o.RetryOn<int>(_ => true));
+
+        int result = await policy.ExecuteAsync(
+            static (_, attempt, _) => new ValueTask<int>(attempt.Number), 0, static _ => throw new InvalidOperationException(), 2, CancellationToken.None);
+        Action none = () => _ = policy.ExecuteAsync(static (_, _, _) => new ValueTask<int>(0), 0, static _ => null, 0, CancellationToken.None);
+        Action many = () => _ = policy.ExecuteAsync(static (_, _, _) => new ValueTask<int>(0), 0, static _ => null, 101, CancellationToken.None);
+
+        result.Should().Be(2);
+        none.Should().Throw<ArgumentOutOfRangeException>();
+        many.Should().Throw<ArgumentOutOfRangeException>();
+    }
+
     [Fact]
     public async Task The_time_left_is_asked_before_each_wait_and_not_before()
     {

@@ -208,6 +208,195 @@ public sealed class CancellationTests
         return (last!, scopes);
     }
 
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public async Task An_action_is_abandoned_with_the_callers_cancellation_also_when_a_callback_of_somebody_else_holds_its_own_token_up(bool registersOnOuter)
+    {
+        using var release = new ManualResetEventSlim();
+        using var caller = new CancellationTokenSource();
+        var go = new TaskCompletionSource();
+        var seen = new TaskCompletionSource<TimeoutBudget?>();
+        using TimeoutBudget outer = Start(20, caller.Token);
+        Task execution = Policy(10, abandon: true).ExecuteAsync(
+            async Task (token) =>
+            {
+                (registersOnOuter ? outer.Token : caller.Token).Register(release.Wait);
+                await go.Task;
+                seen.SetResult(TimeoutBudget.Current);
+            }, caller.Token).AsTask();
+
+        var cancelling = Task.Run(caller.Cancel);
+
+        (await execution.Awaiting(task => task.Soon()).Should().ThrowAsync<OperationCanceledException>()).Which.CancellationToken.Should().Be(caller.Token);
+        go.SetResult();
+        (await seen.Task.Soon()).Should().BeSameAs(outer, "the scope of the execution has ended");
+        release.Set();
+        await cancelling.Soon();
+    }
+
+    [Theory]
+    [InlineData(true, false)]
+    [InlineData(false, false)]
+    [InlineData(false, true)]
+    public async Task Work_started_while_suppressed_does_not_regain_the_budget_when_a_scope_of_its_own_ends(bool suppresses, bool startsBefore)
+    {
+        using TimeoutBudget request = Start(10);
+        var left = new TaskCompletionSource();
+        Task<TimeoutBudget?> work;
+        using (TimeoutBudget.Suppress())
+        {
+            work = Task.Run(async () =>
+            {
+                IDisposable? before = startsBefore ? Start(5) : null;
+                await left.Task;
+                using (before ?? (suppresses ? TimeoutBudget.Suppress() : Start(5)))
+                {
+                }
+
+                return TimeoutBudget.Current;
+            });
+        }
+
+        left.SetResult();
+
+        (await work.Soon()).Should().BeNull();
+    }
+
+    [Fact]
+    public void A_relay_of_suppressions_keeps_no_chain_of_them()
+    {
+        List<WeakReference> scopes = RelaySuppressions(out ExecutionContext last);
+
+        for (int i = 0; i < 3; i++)
+        {
+            GC.Collect();
+            GC.WaitForPendingFinalizers();
+        }
+
+        scopes.Count(scope => scope.IsAlive).Should().BeLessThan(5);
+        GC.KeepAlive(last);
+    }
+
+    [MethodImpl(MethodImplOptions.NoInlining)]
+    private List<WeakReference> RelaySuppressions(out ExecutionContext last)
+    {
+        List<WeakReference> scopes = [];
+        ExecutionContext context = ExecutionContext.Capture()!;
+        for (int i = 0; i < 500; i++)
+        {
+            ExecutionContext.Run(
+                context,
+                _ =>
+                {
+                    using IDisposable suppression = TimeoutBudget.Suppress();
+                    using TimeoutBudget scope = Start(1_000);
+                    scopes.Add(new WeakReference(BudgetScope.Current));
+                    context = ExecutionContext.Capture()!;
+                },
+                null);
+        }
+
+        last = context;
+        return scopes;
+    }
+
+    [Theory]
+    [InlineData(3)]
+    [InlineData(0)]
+    public async Task A_caller_that_had_cancelled_before_the_outer_scope_started_is_not_reported_as_a_timeout_inside(double inner)
+    {
+        var end = new TaskCompletionSource();
+        using TimeoutBudget outer = Start(10, new CancellationToken(canceled: true));
+        Task execution = Policy(inner, "inner").ExecuteAsync(
+            async Task (token) =>
+            {
+                await end.Task;
+                token.ThrowIfCancellationRequested();
+            }, CancellationToken.None).AsTask();
+
+        _time.Advance(TimeSpan.FromSeconds(4));
+        end.SetResult();
+
+        await execution.Awaiting(task => task.Soon()).Should().ThrowAsync<OperationCanceledException>();
+    }
+
+    [Fact]
+    public async Task What_an_abandoned_outer_execution_left_behind_still_knows_that_the_caller_cancelled()
+    {
+        using var caller = new CancellationTokenSource();
+        var end = new TaskCompletionSource();
+        Task? inner = null;
+        Task outer = Policy(10, "outer", abandon: true).ExecuteAsync(
+            async Task (outerToken) =>
+            {
+                inner = Policy(3, "inner").ExecuteAsync(
+                    async Task (token) =>
+                    {
+                        await end.Task;
+                        token.ThrowIfCancellationRequested();
+                    }, outerToken).AsTask();
+                await inner;
+            }, caller.Token).AsTask();
+
+        caller.Cancel();
+        await outer.Awaiting(task => task.Soon()).Should().ThrowAsync<OperationCanceledException>();
+        _time.Advance(TimeSpan.FromSeconds(4));
+        end.SetResult();
+
+        await inner!.Awaiting(task => task.Soon()).Should().ThrowAsync<OperationCanceledException>();
+    }
+
+    [Fact]
+    public void A_token_of_a_scope_beyond_one_that_has_ended_is_heard_when_it_is_given()
+    {
+        using var caller = new CancellationTokenSource();
+        using TimeoutBudget far = Start(100, caller.Token);
+        TimeoutBudget ended = Start(50);
+        using TimeoutBudget near = Start(40);
+        ended.Dispose();
+        using TimeoutBudget inner = Start(10, far.Token);
+
+        caller.Cancel();
+
+        Eventually.BeTrue(() => inner.Token.IsCancellationRequested, "the token was given to it");
+    }
+
+    [Fact]
+    public async Task The_token_of_an_outer_scope_is_not_taken_for_a_callers_when_that_scope_has_ended_first()
+    {
+        var end = new TaskCompletionSource();
+        TimeoutBudget outer = Start(5);
+        TimeoutBudget middle = Start(4);
+        Task execution = Policy(3, "inner").ExecuteAsync(
+            async Task (token) =>
+            {
+                await end.Task;
+                token.ThrowIfCancellationRequested();
+            }, outer.Token).AsTask();
+        _time.Advance(TimeSpan.FromSeconds(6));
+        Eventually.BeTrue(() => outer.Token.IsCancellationRequested, "it has expired");
+
+        outer.Dispose();
+        middle.Dispose();
+        end.SetResult();
+
+        await execution.Awaiting(task => task.Soon()).Should().ThrowExactlyAsync<TimeoutBudgetExceededException>();
+    }
+
+    [Fact]
+    public void What_has_expired_fires_also_when_the_timer_cannot_be_set_again()
+    {
+        var clock = new CountingTimeProvider();
+        using var later = TimeoutBudget.Start(TimeSpan.FromSeconds(20), "", clock);
+        using var first = TimeoutBudget.Start(TimeSpan.FromSeconds(5), "", clock);
+
+        clock.FailNextArming = true;
+        Record.Exception(() => clock.Fake.Advance(TimeSpan.FromSeconds(6)));
+
+        Eventually.BeTrue(() => first.Token.IsCancellationRequested, "its deadline has passed");
+    }
+
     [Fact]
     public async Task A_suppression_that_ends_in_another_flow_loses_no_budget_here()
     {
@@ -309,6 +498,64 @@ public sealed class CancellationTests
         gate.Release();
 
         (await seen.Reader.ReadAsync(TestContext.Current.CancellationToken)).Should().BeNull();
+    }
+
+    [Fact]
+    public void A_detached_budget_is_current_nowhere_and_ends_with_the_one_around_it()
+    {
+        using TimeoutBudget outer = Start(3);
+        using var detached = TimeoutBudget.StartDetached(TimeSpan.FromSeconds(10), "body", _time);
+
+        TimeoutBudget? current = TimeoutBudget.Current;
+        _time.Advance(TimeSpan.FromSeconds(3));
+
+        current.Should().BeSameAs(outer);
+        detached.Total.Should().Be(TimeSpan.FromSeconds(3));
+        Eventually.BeTrue(() => detached.Token.IsCancellationRequested, "the outer deadline is the earlier one");
+    }
+
+    [Fact]
+    public async Task An_execution_may_bring_its_own_total()
+    {
+        Task execution = Policy(10).ExecuteAsync(
+            static async (test, token) =>
+            {
+                await test.Hang(token);
+                return 0;
+            }, this, TimeSpan.FromSeconds(2), CancellationToken.None).AsTask();
+
+        _time.Advance(TimeSpan.FromSeconds(2));
+
+        (await execution.Awaiting(task => task.Soon()).Should().ThrowExactlyAsync<TimeoutBudgetExceededException>()).Which.Total.Should().Be(TimeSpan.FromSeconds(2));
+        Action negative = () => _ = Policy(10).ExecuteAsync(static (_, _) => new ValueTask<int>(0), 0, TimeSpan.FromTicks(-1), CancellationToken.None);
+        negative.Should().Throw<ArgumentOutOfRangeException>();
+    }
+
+    [Fact]
+    public void Exhausted_retries_are_known_to_the_whole_nest_until_each_dependency_has_answered()
+    {
+        using TimeoutBudget outer = Start(10);
+        using (TimeoutBudget inner = Start(5))
+        {
+            inner.MarkRetriesExhausted("payments");
+            inner.MarkRetriesExhausted("stock");
+        }
+
+        bool both = outer.RetriesExhausted;
+        outer.ClearRetriesExhausted("payments");
+        outer.ClearRetriesExhausted("never marked");
+        bool one = outer.RetriesExhausted;
+        using (TimeoutBudget inner = Start(5))
+        {
+            inner.RetriesExhausted.Should().BeTrue();
+            inner.ClearRetriesExhausted("stock");
+        }
+
+        (both, one, outer.RetriesExhausted).Should().Be((true, true, false));
+        using IDisposable suppression = TimeoutBudget.Suppress();
+        using TimeoutBudget hidden = Start(1);
+        hidden.MarkRetriesExhausted("payments");
+        outer.RetriesExhausted.Should().BeFalse("what is suppressed says nothing about it");
     }
 
     [Fact]
