@@ -245,20 +245,28 @@ public sealed partial class RetryPolicy
     {
         public ValueTask<TResult> Call(RetryAttempt attempt, CancellationToken cancellationToken);
 
-        public int MaxAttempts(RetrySettings settings) => settings.MaxAttempts;
+        public int MaxAttempts(RetrySettings settings);
 
-        public bool Fits(RetrySettings settings, TimeSpan delay) => settings.Fits(delay);
+        public bool Fits(RetrySettings settings, TimeSpan delay);
     }
 
     private readonly struct PlainAction<TState, TResult>(Func<TState, CancellationToken, ValueTask<TResult>> action, TState state) : IAction<TResult>
     {
         public ValueTask<TResult> Call(RetryAttempt attempt, CancellationToken cancellationToken) => action(state, cancellationToken);
+
+        public int MaxAttempts(RetrySettings settings) => settings.MaxAttempts;
+
+        public bool Fits(RetrySettings settings, TimeSpan delay) => settings.Fits(delay);
     }
 
     private readonly struct AttemptAction<TState, TResult>(
         Func<TState, RetryAttempt, CancellationToken, ValueTask<TResult>> action, TState state) : IAction<TResult>
     {
         public ValueTask<TResult> Call(RetryAttempt attempt, CancellationToken cancellationToken) => action(state, attempt, cancellationToken);
+
+        public int MaxAttempts(RetrySettings settings) => settings.MaxAttempts;
+
+        public bool Fits(RetrySettings settings, TimeSpan delay) => settings.Fits(delay);
     }
 
     private readonly struct LimitedAction<TState, TResult>(
