@@ -75,9 +75,10 @@ public sealed partial class RetryPolicy
     /// <returns>As in the overload without limits.</returns>
     /// <exception cref="ArgumentNullException">A delegate is null.</exception>
     /// <exception cref="ArgumentOutOfRangeException"><paramref name="maxAttempts"/> is out of range.</exception>
+    [OverloadResolutionPriority(1)]
     public ValueTask<TResult> ExecuteAsync<TState, TResult>(
         Func<TState, RetryAttempt, CancellationToken, ValueTask<TResult>> action, TState state, Func<TState, TimeSpan?> timeLeft, int? maxAttempts,
-        CancellationToken cancellationToken)
+        CancellationToken cancellationToken = default)
     {
         ArgumentNullException.ThrowIfNull(action);
         ArgumentNullException.ThrowIfNull(timeLeft);
@@ -87,6 +88,18 @@ public sealed partial class RetryPolicy
         }
 
         return Execute<LimitedAction<TState, TResult>, TResult>(new LimitedAction<TState, TResult>(action, state, timeLeft, maxAttempts), cancellationToken);
+    }
+
+    /// <inheritdoc cref="ExecuteAsync{TState,TResult}(Func{TState,RetryAttempt,CancellationToken,ValueTask{TResult}},TState,Func{TState,TimeSpan?},int?,CancellationToken)"/>
+    public ValueTask<TResult> ExecuteAsync<TState, TResult>(
+        Func<TState, RetryAttempt, CancellationToken, Task<TResult>> action, TState state, Func<TState, TimeSpan?> timeLeft, int? maxAttempts,
+        CancellationToken cancellationToken = default)
+    {
+        ArgumentNullException.ThrowIfNull(action);
+        ArgumentNullException.ThrowIfNull(timeLeft);
+        return ExecuteAsync(
+            static (call, attempt, token) => new ValueTask<TResult>(call.action(call.state, attempt, token)), (action, state, timeLeft),
+            static call => call.timeLeft(call.state), maxAttempts, cancellationToken);
     }
 
     /// <inheritdoc cref="ExecuteAsync{TState,TResult}(Func{TState,RetryAttempt,CancellationToken,ValueTask{TResult}},TState,CancellationToken)"/>

@@ -43,6 +43,14 @@ public sealed partial class TimeoutBudgetPolicy
         return Discard(ExecuteAsync(static (action, token) => NoResult.From(new ValueTask(action(token))), action, cancellationToken));
     }
 
+    /// <inheritdoc cref="ExecuteAsync{TState,TResult}(Func{TState,CancellationToken,ValueTask{TResult}},TState,TimeSpan,CancellationToken)"/>
+    public ValueTask<TResult> ExecuteAsync<TState, TResult>(
+        Func<TState, CancellationToken, Task<TResult>> action, TState state, TimeSpan total, CancellationToken cancellationToken = default)
+    {
+        ArgumentNullException.ThrowIfNull(action);
+        return ExecuteAsync(static (call, token) => new ValueTask<TResult>(call.action(call.state, token)), (action, state), total, cancellationToken);
+    }
+
     private static ValueTask Discard(ValueTask<NoResult> task)
     {
         if (task.IsCompletedSuccessfully)

@@ -69,8 +69,9 @@ public sealed partial class TimeoutBudgetPolicy
     /// <exception cref="ArgumentOutOfRangeException"><paramref name="total"/> is negative and not infinite.</exception>
     /// <exception cref="TimeoutBudgetExceededException">The deadline of this policy passed, and the action ended by cancellation (or is abandoned). Through the task.</exception>
     /// <exception cref="OperationCanceledException">The caller or an outer budget cancelled. Through the task.</exception>
+    [OverloadResolutionPriority(1)]
     public ValueTask<TResult> ExecuteAsync<TState, TResult>(
-        Func<TState, CancellationToken, ValueTask<TResult>> action, TState state, TimeSpan total, CancellationToken cancellationToken)
+        Func<TState, CancellationToken, ValueTask<TResult>> action, TState state, TimeSpan total, CancellationToken cancellationToken = default)
     {
         ArgumentNullException.ThrowIfNull(action);
         if (!TimeoutBudgetOptions.IsValidTotal(total))
