@@ -97,19 +97,31 @@ public sealed partial class RetryPolicy
             pending = ValueTask.FromException<TResult>(exception);
         }
 
-        if (pending.IsCompletedSuccessfully && !settings.JudgesResults)
+        if (!pending.IsCompletedSuccessfully)
         {
-            TResult result = pending.Result;
-            settings.Budget.OnSuccess();
-            Telemetry.Succeeded(_name, 1);
-            return new ValueTask<TResult>(result);
+            return ContinueAsync(action, settings, pending, isJudged: false, null, cancellationToken);
         }
 
-        return ContinueAsync(action, settings, pending, cancellationToken);
+        TResult result = pending.Result;
+        bool? retryable = settings.JudgesResults ? settings.IsRetryable(result) : false;
+        if (retryable != false)
+        {
+            return ContinueAsync(action, settings, new ValueTask<TResult>(result), isJudged: true, retryable, cancellationToken);
+        }
+
+        settings.Budget.OnSuccess();
+        Telemetry.Succeeded(_name, 1);
+        return new ValueTask<TResult>(result);
     }
 
+    /// <param name="action">What is called.</param>
+    /// <param name="settings">The options that this call began with.</param>
+    /// <param name="pending">The first attempt.</param>
+    /// <param name="isJudged">Whether its result has been judged: predicates are asked once.</param>
+    /// <param name="retryable">The judgement.</param>
+    /// <param name="cancellationToken">Cancels the waits.</param>
     private async ValueTask<TResult> ContinueAsync<TAction, TResult>(
-        TAction action, RetrySettings settings, ValueTask<TResult> pending, CancellationToken cancellationToken)
+        TAction action, RetrySettings settings, ValueTask<TResult> pending, bool isJudged, bool? retryable, CancellationToken cancellationToken)
         where TAction : struct, IAction<TResult>
     {
         long previousTicks = 0;
@@ -126,7 +138,13 @@ public sealed partial class RetryPolicy
                 exception = thrown;
             }
 
-            Verdict verdict = Judge(action, settings, exception, result, number, ref previousTicks, out TimeSpan delay, cancellationToken);
+            if (!isJudged)
+            {
+                retryable = exception is null ? settings.IsRetryable(result) : cancellationToken.IsCancellationRequested || settings.IsRetryable(exception);
+            }
+
+            isJudged = false;
+            Verdict verdict = Judge(action, settings, exception, result, retryable, number, ref previousTicks, out TimeSpan delay, cancellationToken);
             if (verdict == Verdict.Retry)
             {
                 if (delay > TimeSpan.Zero)
@@ -169,12 +187,11 @@ public sealed partial class RetryPolicy
     /// ends the call (as in gRPC), but a retry is taken from the ratio only as the last step, when it will be made.
     /// </summary>
     private Verdict Judge<TAction, TResult>(
-        TAction action, RetrySettings settings, Exception? exception, TResult result, int number, ref long previousTicks, out TimeSpan delay,
-        CancellationToken cancellationToken)
+        TAction action, RetrySettings settings, Exception? exception, TResult result, bool? retryable, int number, ref long previousTicks,
+        out TimeSpan delay, CancellationToken cancellationToken)
         where TAction : struct, IAction<TResult>
     {
         delay = default;
-        bool? retryable = exception is null ? settings.IsRetryable(result) : cancellationToken.IsCancellationRequested || settings.IsRetryable(exception);
         if (exception is null && retryable == false)
         {
             settings.Budget.OnSuccess();

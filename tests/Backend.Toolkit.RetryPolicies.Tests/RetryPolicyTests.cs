@@ -101,6 +101,32 @@ public sealed class RetryPolicyTests
         result.Should().Be(3);
     }
 
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public async Task A_result_is_judged_once_whether_its_attempt_ended_at_once_or_later(bool later)
+    {
+        List<int> judged = [];
+        int calls = 0;
+        RetryPolicy policy = Policy(o => o.RetryOn<int>(result =>
+        {
+            judged.Add(result);
+            return result < 3;
+        }));
+
+        await policy.ExecuteAsync(async _ =>
+        {
+            if (later)
+            {
+                await Task.Yield();
+            }
+
+            return ++calls;
+        });
+
+        judged.Should().Equal(1, 2, 3);
+    }
+
     [Fact]
     public async Task A_matched_result_is_retried_until_one_does_not_match()
     {

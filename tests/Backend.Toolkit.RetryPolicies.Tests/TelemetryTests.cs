@@ -204,9 +204,11 @@ public sealed class TelemetryTests
         long attempt = Allocations.Of(() => _ = policy.ExecuteAsync(static (state, _, _) => new ValueTask<string>(state), "").Result);
         long stateless = Allocations.Of(() => _ = policy.ExecuteAsync(static _ => new ValueTask<int>(1)).Result);
         long nothing = Allocations.Of(() => policy.ExecuteAsync(static _ => ValueTask.CompletedTask).GetAwaiter().GetResult());
+        var judging = new RetryPolicy(new RetryPolicyOptions().RetryOn<int>(static result => result == 0));
+        long judged = Allocations.Of(() => _ = judging.ExecuteAsync(static (state, _) => new ValueTask<int>(state), 1).Result);
         long task = Allocations.Of(() => policy.ExecuteAsync(static _ => Task.CompletedTask).GetAwaiter().GetResult());
 
-        new[] { plain, attempt, stateless, nothing, task }.Should().Equal(0, 0, 0, 0, 0);
+        new[] { plain, attempt, stateless, nothing, judged, task }.Should().Equal(0, 0, 0, 0, 0, 0);
     }
 
     private RetryPolicy Quiet(Action<RetryPolicyOptions> configure)
