@@ -16,6 +16,9 @@ using BenchmarkDotNet.Toolchains.InProcess.Emit;
 /// </summary>
 internal static class Comparison
 {
+    /// <summary>The description of a benchmark that is the floor of its group: the others of the group then also show what they cost over it.</summary>
+    public const string Floor = "bare";
+
     public static int Run(string[] args)
     {
         bool dry = args.Contains("--dry");
@@ -27,7 +30,7 @@ internal static class Comparison
         ManualConfig config = ManualConfig.CreateEmpty()
             .AddJob(job)
             .AddLogger(ConsoleLogger.Default)
-            .AddColumn(TargetMethodColumn.Method, CategoriesColumn.Default, StatisticColumn.Min, StatisticColumn.Median, new RatioOfBest())
+            .AddColumn(TargetMethodColumn.Method, CategoriesColumn.Default, StatisticColumn.Min, StatisticColumn.Median, new RatioOfBest(), new RatioOverFloor())
             .AddColumnProvider(DefaultColumnProviders.Params, DefaultColumnProviders.Metrics)
             .AddDiagnoser(MemoryDiagnoser.Default)
             .AddExporter(MarkdownExporter.GitHub)
@@ -74,6 +77,43 @@ internal static class Comparison
             double? other = baseline is null ? null : summary[baseline]?.ResultStatistics?.Min;
             return own is null || other is null ? "?" : (own.Value / other.Value).ToString("0.000", CultureInfo.InvariantCulture);
         }
+    }
+
+    /// <summary>What the fastest iteration costs over the floor, divided by what the baseline's costs over it.</summary>
+    private sealed class RatioOverFloor : IColumn
+    {
+        public string Id => nameof(RatioOverFloor);
+
+        public string ColumnName => "Ratio over bare";
+
+        public string Legend => "(Fastest iteration - bare) ÷ (fastest iteration of the baseline - bare)";
+
+        public bool AlwaysShow => false;
+
+        public ColumnCategory Category => ColumnCategory.Baseline;
+
+        public int PriorityInCategory => 1;
+
+        public bool IsNumeric => true;
+
+        public UnitType UnitType => UnitType.Dimensionless;
+
+        public bool IsAvailable(Summary summary) => summary.BenchmarksCases.Any(IsFloor);
+
+        public bool IsDefault(Summary summary, BenchmarkCase benchmarkCase) => false;
+
+        public string GetValue(Summary summary, BenchmarkCase benchmarkCase, SummaryStyle style) => GetValue(summary, benchmarkCase);
+
+        public string GetValue(Summary summary, BenchmarkCase benchmarkCase)
+        {
+            BenchmarkCase[] group = [.. summary.GetBenchmarksCases(summary.GetLogicalGroupKey(benchmarkCase))];
+            double? own = Min(benchmarkCase), floor = Min(group.FirstOrDefault(IsFloor)), other = Min(group.FirstOrDefault(one => one.Descriptor.Baseline));
+            return own is null || floor is null || other is null ? "?" : ((own.Value - floor.Value) / (other.Value - floor.Value)).ToString("0.000", CultureInfo.InvariantCulture);
+
+            double? Min(BenchmarkCase? one) => one is null ? null : summary[one]?.ResultStatistics?.Min;
+        }
+
+        private static bool IsFloor(BenchmarkCase benchmarkCase) => benchmarkCase.Descriptor.WorkloadMethodDisplayInfo.Trim('\'') == Floor;
     }
 
     private static IEnumerable<BenchmarkCase> GetBenchmarksCases(this Summary summary, string? group) =>

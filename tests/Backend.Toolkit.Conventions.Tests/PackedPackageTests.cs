@@ -27,7 +27,9 @@ public sealed class PackedPackageTests(PackedPackages packed) : IClassFixture<Pa
         {
             using ZipArchive archive = packed.Open(package);
 
-            string[] expected = ["README.md", $"lib/net10.0/{package}.dll", $"lib/net10.0/{package}.xml", $"{package}.nuspec"];
+            // A contract with others is read where the package is.
+            IEnumerable<string> contracts = Repository.Exists($"{package.Folder}/WIRE.md") ? ["WIRE.md"] : [];
+            string[] expected = ["README.md", .. contracts, $"lib/net10.0/{package}.dll", $"lib/net10.0/{package}.xml", $"{package}.nuspec"];
             string[] actual = [.. archive.Entries.Select(entry => entry.FullName)
                 .Where(name => !name.StartsWith("_rels/", StringComparison.Ordinal) && !name.StartsWith("package/", StringComparison.Ordinal) && name != "[Content_Types].xml")];
             offenders.AddRange(expected.Except(actual).Select(missing => $"{package} has no {missing}"));
