@@ -3,9 +3,9 @@ using System.Net.Sockets;
 using System.Text.Json;
 using System.Text.Json.Serialization;
 using Backend.Toolkit.CircuitBreakers;
-using Backend.Toolkit.RetryPolicies;
+using Backend.Toolkit.Http;
 using Backend.Toolkit.TimeoutBudgets;
-using Microsoft.Extensions.Options;
+using Backend.Toolkit.TimeoutBudgets.AspNetCore;
 
 namespace Shop;
 
@@ -21,41 +21,33 @@ internal static class ShopApplication
         builder.WebHost.UseUrls(LoopbackOnly(configuration["urls"] ?? (IsFree(5080) ? "http://127.0.0.1:5080" : "http://127.0.0.1:0")));
         builder.WebHost.ConfigureKestrel(kestrel => kestrel.Limits.MaxRequestBodySize = 16 * 1024);
 
-        // A charge goes budget -> retry -> breaker -> attempt timeout; Checkout nests them.
-        services.AddTimeoutBudget("checkout");
-        services.AddRetryBudget("payments");
-        services.AddRetryPolicy("payments", (o, provider) =>
+        // How long a request may take; what its caller says can only shorten it.
+        services.AddTimeoutBudgets();
+        services.AddOptions<RequestBudgetOptions>().BindConfiguration("RequestBudget");
+
+        // A charge goes budget -> retry -> circuit -> attempt timeout, all in the handler of the client. Without the toolkit, HttpClient gets the same limit
+        // for the whole call, and nothing else.
+        IHttpClientBuilder payments = services.AddHttpClient<PaymentsClient>("payments", (provider, http) =>
         {
-            o.ShouldRetry = PaymentsClient.IsFault;
-            o.TimeLeft = TimeoutBudget.TimeLeft;
-            o.ExpectedAttemptTime = TimeSpan.FromMilliseconds(100);
-            o.Budget = provider.GetRequiredKeyedService<RetryBudget>("payments");
+            http.BaseAddress = new Uri(provider.GetRequiredService<PaymentsService>().Address);
+            http.Timeout = plain ? configuration.GetValue<TimeSpan>("OutboundPolicies:payments:Budget:Total") : Timeout.InfiniteTimeSpan;
         });
-        services.AddCircuitBreaker("payments", o => o.IsFailure = PaymentsClient.IsFault);
+        if (!plain)
+        {
+            // A quarter of what is left, so that an attempt that hangs fails while there is time for another.
+            payments.AddOutboundPolicy(o => o.Attempt!.TotalFor = () => TimeoutBudget.Current?.Slice(0.25, floor: TimeSpan.FromMilliseconds(100)));
 
-        // A quarter of what is left, so that an attempt that hangs fails while there is time for another. That is a failure to the breaker; the end of the whole budget is not.
-        services.AddTimeoutBudget("payments-attempt", o => o.TotalFor = () => TimeoutBudget.Current?.Slice(0.25, floor: TimeSpan.FromMilliseconds(100)));
+            // The numbers are in appsettings.json. A change there reaches the running service; an open circuit stays open.
+            services.AddOptions<OutboundPolicyOptions>("payments").BindConfiguration("OutboundPolicies:payments");
+        }
 
-        // The numbers are in appsettings.json. A change there reaches the running service; an open circuit stays open.
-        services.AddOptions<TimeoutBudgetOptions>("checkout").BindConfiguration("TimeoutBudgets:checkout");
-        services.AddOptions<RetryBudgetOptions>("payments").BindConfiguration("RetryBudgets:payments");
-        services.AddOptions<RetryPolicyOptions>("payments").BindConfiguration("RetryPolicies:payments");
-        services.AddOptions<CircuitBreakerOptions>("payments").BindConfiguration("CircuitBreakers:payments");
+        payments.AddHttpMessageHandler(provider => new CountedAttempts(provider.GetRequiredService<Traffic>()));
 
         services.AddSingleton(TimeProvider.System);
         services.AddSingleton(_ => new OrderStore(configuration["data"]));
         services.AddSingleton<Traffic>();
-        services.AddSingleton<Checkout>();
         services.AddSingleton<PaymentsService>();
         services.AddHostedService(provider => provider.GetRequiredService<PaymentsService>());
-        services.AddSingleton(provider => new PaymentsClient(new HttpClient
-        {
-            BaseAddress = new Uri(provider.GetRequiredService<PaymentsService>().Address),
-
-            // Without the toolkit, HttpClient gets the same limit for the whole call, and nothing else.
-            Timeout = plain ? provider.GetRequiredService<IOptionsMonitor<TimeoutBudgetOptions>>().Get("checkout").Total : Timeout.InfiniteTimeSpan,
-        }));
-
         services.AddProblemDetails();
         services.Configure<RouteHandlerOptions>(o => o.ThrowOnBadRequest = false); // 400 in development, too
         services.ConfigureHttpJsonOptions(json => json.SerializerOptions.Converters.Add(new JsonStringEnumConverter(JsonNamingPolicy.CamelCase)));
@@ -65,8 +57,9 @@ internal static class ShopApplication
         app.Use(app.Services.GetRequiredService<Traffic>().CountAsync);
         app.UseExceptionHandler();
         app.UseStatusCodePages();
+        app.UseTimeoutBudgets();
 
-        app.MapPost("/orders", async (NewOrder request, OrderStore orders, Checkout checkout, TimeProvider time, HttpContext context) =>
+        app.MapPost("/orders", async (NewOrder request, OrderStore orders, PaymentsClient payments, TimeProvider time, HttpContext context) =>
         {
             if (request.Problems() is { Count: > 0 } problems)
             {
@@ -78,7 +71,7 @@ internal static class ShopApplication
             orders.Add(order);
             try
             {
-                bool accepted = plain ? await checkout.ChargePlainlyAsync(order, context.RequestAborted) : await checkout.ChargeAsync(order, context.RequestAborted);
+                bool accepted = await payments.ChargeAsync(order, context.RequestAborted);
                 order = order with { Status = accepted ? OrderStatus.Paid : OrderStatus.Declined };
                 orders.Settle(order);
                 return accepted ? Results.Created($"/orders/{order.Id}", order) : Problem(StatusCodes.Status402PaymentRequired, "The payment was declined.", order);
@@ -88,11 +81,7 @@ internal static class ShopApplication
                 context.Response.Headers.RetryAfter = $"{Math.Max(1, Math.Ceiling(open.RetryAfter.TotalSeconds))}";
                 return Problem(StatusCodes.Status503ServiceUnavailable, "Payments is not available; come back later.", order);
             }
-            catch (OperationCanceledException) when (context.RequestAborted.IsCancellationRequested)
-            {
-                return Results.StatusCode(StatusCodes.Status499ClientClosedRequest);
-            }
-            catch (Exception late) when (late is TimeoutBudgetExceededException or OperationCanceledException)
+            catch (Exception late) when (late is TimeoutBudgetExceededException or TaskCanceledException && !context.RequestAborted.IsCancellationRequested)
             {
                 return Problem(StatusCodes.Status504GatewayTimeout, "Payments did not answer in time.", order);
             }
@@ -107,10 +96,18 @@ internal static class ShopApplication
         app.MapGet("/", (OrderStore orders) => Results.Content(StatePage.Render(State(), orders.Newest(10)), "text/html; charset=utf-8"));
         return app;
 
-        ShopState State() => app.Services.GetRequiredService<Traffic>().State(
-            app.Services.GetRequiredService<PaymentsService>().Address,
-            app.Services.GetRequiredKeyedService<CircuitBreaker>("payments").State,
-            app.Services.GetRequiredKeyedService<RetryBudget>("payments").Tokens);
+        ShopState State()
+        {
+            string address = app.Services.GetRequiredService<PaymentsService>().Address;
+            Traffic traffic = app.Services.GetRequiredService<Traffic>();
+            if (app.Services.GetKeyedService<OutboundPolicy>("payments") is not { } policy)
+            {
+                return traffic.State(address, CircuitState.Closed, 0);
+            }
+
+            var uri = new Uri(address);
+            return traffic.State(address, policy.CircuitBreakers.For(new HttpAuthority(uri.Scheme, uri.Host, uri.Port)).State, policy.RetryBudget.Tokens);
+        }
     }
 
     private static IResult Problem(int status, string title, Order order) =>

@@ -37,6 +37,16 @@ internal sealed class Traffic
         new(payments, circuit, retriesLeft, Interlocked.Read(ref _calls), Interlocked.Read(ref _retries), new SortedDictionary<int, long>(_answers));
 }
 
+/// <summary>Behind the policy, so that it sees each attempt.</summary>
+internal sealed class CountedAttempts(Traffic traffic) : DelegatingHandler
+{
+    protected override Task<HttpResponseMessage> SendAsync(HttpRequestMessage request, CancellationToken cancellationToken)
+    {
+        traffic.CountCall(isRetry: request.Headers.Contains("Retry-Attempt"));
+        return base.SendAsync(request, cancellationToken);
+    }
+}
+
 /// <summary>The page at <c>/</c>; it reloads itself. Everything that it shows is encoded.</summary>
 internal static class StatePage
 {

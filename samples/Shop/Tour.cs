@@ -44,6 +44,8 @@ internal static class Tour
 
         await output.WriteLineAsync();
         await output.WriteLineAsync($"First order paid after the fault was gone: with {Milliseconds(with[^1].FirstPaid)}, without {Milliseconds(without[^1].FirstPaid)}.");
+        await output.WriteLineAsync();
+        await Chain.PlayAsync(output, CancellationToken.None);
     }
 
     private static async Task<Seen[]> PlayAsync(TextWriter output, string side, TourLoad load, string[] settings)

@@ -108,7 +108,7 @@ public sealed class OrderTests
     [Fact]
     public async Task A_declined_payment_is_not_retried_and_not_held_against_payments()
     {
-        await using RunningShop shop = await RunningShop.StartAsync("--CircuitBreakers:payments:ConsecutiveFailures=3");
+        await using RunningShop shop = await RunningShop.StartAsync("--OutboundPolicies:payments:CircuitBreaker:ConsecutiveFailures=3");
 
         for (int i = 0; i < 5; i++)
         {

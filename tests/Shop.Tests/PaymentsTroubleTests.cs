@@ -1,20 +1,19 @@
 using System.Net;
 using System.Text;
 using Backend.Toolkit.CircuitBreakers;
-using Backend.Toolkit.TimeoutBudgets;
 
 namespace Shop.Tests;
 
 /// <summary>What customers see while payments fails, hangs and comes back.</summary>
 public sealed class PaymentsTroubleTests
 {
-    private const string LongBreak = "--CircuitBreakers:payments:BreakDuration=00:10:00";
-    private const string LongCap = "--CircuitBreakers:payments:MaxBreakDuration=00:10:00";
+    private const string LongBreak = "--OutboundPolicies:payments:CircuitBreaker:BreakDuration=00:10:00";
+    private const string LongCap = "--OutboundPolicies:payments:CircuitBreaker:MaxBreakDuration=00:10:00";
 
     [Fact]
     public async Task Now_and_then_a_failure_is_hidden_by_a_retry()
     {
-        await using RunningShop shop = await RunningShop.StartAsync("--RetryPolicies:payments:MaxAttempts=20", "--RetryPolicies:payments:BaseDelay=0", "--CircuitBreakers:payments:ConsecutiveFailures=100");
+        await using RunningShop shop = await RunningShop.StartAsync("--OutboundPolicies:payments:Retry:MaxAttempts=20", "--OutboundPolicies:payments:Retry:BaseDelay=0", "--OutboundPolicies:payments:CircuitBreaker:ConsecutiveFailures=100");
         await shop.TellPaymentsAsync("failing", ratio: 0.3);
 
         for (int i = 0; i < 60; i++)
@@ -116,7 +115,7 @@ public sealed class PaymentsTroubleTests
     [Fact]
     public async Task Customers_who_hang_up_are_not_held_against_payments()
     {
-        await using RunningShop shop = await RunningShop.StartAsync("--TimeoutBudgets:checkout:Total=00:10:00", "--CircuitBreakers:payments:ConsecutiveFailures=2");
+        await using RunningShop shop = await RunningShop.StartAsync("--OutboundPolicies:payments:Budget:Total=00:10:00", "--RequestBudget:Maximum=00:10:00", "--OutboundPolicies:payments:CircuitBreaker:ConsecutiveFailures=2");
         await shop.TellPaymentsAsync("hanging");
         using var hangUp = new CancellationTokenSource();
         Task[] orders = [.. Enumerable.Range(0, 6).Select(_ => shop.OrderAsync(cancellationToken: hangUp.Token))];
@@ -152,30 +151,17 @@ public sealed class PaymentsTroubleTests
         (await shop.Payments.GetStringAsync("faults")).Should().Contain("healthy");
     }
 
-    [Theory]
-    [InlineData(null, true)]
-    [InlineData(HttpStatusCode.InternalServerError, true)]
-    [InlineData(HttpStatusCode.ServiceUnavailable, true)]
-    [InlineData(HttpStatusCode.BadRequest, false)]
-    [InlineData(HttpStatusCode.Conflict, false)]
-    [InlineData(HttpStatusCode.TooManyRequests, false)]
-    public void Only_no_connection_and_a_5xx_are_the_fault_of_payments(HttpStatusCode? status, bool expected)
-    {
-        var exception = new HttpRequestException("failed", null, status);
-
-        bool isFault = PaymentsClient.IsFault(exception);
-
-        isFault.Should().Be(expected);
-    }
-
     [Fact]
-    public void A_timeout_is_the_fault_of_payments_but_an_open_circuit_is_not_retried()
+    public async Task A_customer_in_a_hurry_shortens_the_call_to_payments()
     {
-        var timeout = new TimeoutBudgetExceededException("payments-attempt", TimeSpan.FromSeconds(1), TimeSpan.FromSeconds(1));
-        var open = new CircuitOpenException("payments", CircuitState.Open, TimeSpan.FromSeconds(1));
+        await using RunningShop shop = await RunningShop.StartAsync();
+        await shop.TellPaymentsAsync("hanging");
+        shop.Client.DefaultRequestHeaders.Add("Timeout-Budget", "300");
 
-        bool[] faults = [PaymentsClient.IsFault(timeout), PaymentsClient.IsFault(open), PaymentsClient.IsFault(new OperationCanceledException())];
+        HttpStatusCode status = default;
+        TimeSpan elapsed = await RealTime.MeasureAsync(async () => status = (await shop.OrderAsync()).StatusCode);
 
-        faults.Should().Equal(true, false, false);
+        status.Should().Be(HttpStatusCode.GatewayTimeout);
+        elapsed.Should().BeLessThan(TimeSpan.FromSeconds(1.5), "the shop itself would wait for 2 s");
     }
 }

@@ -37,7 +37,7 @@ public sealed partial class RunningTests
     [Fact]
     public async Task Settings_out_of_range_stop_the_start_and_are_all_named()
     {
-        Func<Task> start = () => RunningShop.StartAsync("--CircuitBreakers:payments:ConsecutiveFailures=0", "--CircuitBreakers:payments:BreakDuration=0");
+        Func<Task> start = () => RunningShop.StartAsync("--OutboundPolicies:payments:CircuitBreaker:ConsecutiveFailures=0", "--OutboundPolicies:payments:CircuitBreaker:BreakDuration=0");
 
         await start.Should().ThrowAsync<OptionsValidationException>().WithMessage("*payments: ConsecutiveFailures*payments: BreakDuration*");
     }
@@ -48,7 +48,7 @@ public sealed partial class RunningTests
         var output = new StringWriter();
         var load = new TourLoad(Users: 12, OrdersEach: 3, Pace: TimeSpan.FromMilliseconds(50));
 
-        TimeSpan elapsed = await RealTime.MeasureAsync(() => Tour.RunAsync(output, load, "--TimeoutBudgets:checkout:Total=00:00:01"));
+        TimeSpan elapsed = await RealTime.MeasureAsync(() => Tour.RunAsync(output, load, "--OutboundPolicies:payments:Budget:Total=00:00:01"));
 
         var rows = Row().Matches(output.ToString()).Select(match => (
             Phase: match.Groups["phase"].Value.Trim(),
@@ -74,7 +74,7 @@ public sealed partial class RunningTests
     [Fact]
     public async Task A_shop_told_to_stop_answers_what_it_has_begun_and_exits_with_0()
     {
-        using Process shop = StartProcess("--TimeoutBudgets:checkout:Total=00:00:10");
+        using Process shop = StartProcess("--OutboundPolicies:payments:Budget:Total=00:00:10");
         try
         {
             string address = await ReadAddressAsync(shop);
@@ -103,13 +103,13 @@ public sealed partial class RunningTests
     [Fact]
     public async Task A_shop_that_cannot_start_says_why_in_one_line_and_exits_with_1()
     {
-        using Process shop = StartProcess("--TimeoutBudgets:checkout:Total=-00:00:05");
+        using Process shop = StartProcess("--OutboundPolicies:payments:Budget:Total=-00:00:05");
         try
         {
             await RealTime.MeasureAsync(() => shop.WaitForExitAsync());
 
             shop.ExitCode.Should().Be(1);
-            (await shop.StandardError.ReadToEndAsync()).Trim().Should().StartWith("checkout: Total must be").And.NotContain("\n");
+            (await shop.StandardError.ReadToEndAsync()).Trim().Should().StartWith("payments: Budget.Total must be").And.NotContain("\n");
         }
         finally
         {
