@@ -42,6 +42,34 @@ public sealed class AllocationTests(ITestOutputHelper output)
         each.Should().BeInRange(50, 400);
     }
 
+    [Fact]
+    public async Task Reads_that_had_to_wait_keep_nothing()
+    {
+        const int Reads = 2_000;
+        var body = new Pipe();
+        using var outbound = new Outbound();
+        outbound.Server.Answers(_ => new Reply(200) { Content = new StreamContent(body) });
+        using HttpResponseMessage response = await outbound.GetAsync();
+        Stream stream = await response.Content.ReadAsStreamAsync();
+        await ReadAsync(100);
+        long before = GC.GetTotalMemory(forceFullCollection: true);
+
+        await ReadAsync(Reads);
+
+        (GC.GetTotalMemory(forceFullCollection: true) - before).Should().BeLessThan(40 * Reads, "a scope alone is 120 bytes");
+
+        async Task ReadAsync(int reads)
+        {
+            byte[] buffer = new byte[1];
+            for (int i = 0; i < reads; i++)
+            {
+                ValueTask<int> reading = stream.ReadAsync(buffer);
+                body.Push(1);
+                await reading;
+            }
+        }
+    }
+
     /// <summary>Without the test runner's async-locals, which make every change of the execution context dearer.</summary>
     private static long OnCleanThread(Func<long> measure)
     {

@@ -121,6 +121,21 @@ public sealed class RetryAfterTests
     }
 
     [Fact]
+    public async Task A_wait_that_takes_longer_than_it_should_leaves_the_answer_that_there_is()
+    {
+        using var outbound = new Outbound(o => o.Budget!.Total = TimeSpan.FromSeconds(10));
+        outbound.Server.Answers(_ => new Reply(503, ("Retry-After", "5")));
+
+        Task<HttpResponseMessage> call = outbound.GetAsync();
+        outbound.Time.Advance(TimeSpan.FromSeconds(60));
+        using HttpResponseMessage response = await call.Soon();
+
+        ((int)response.StatusCode).Should().Be(503);
+        ((Reply)response).IsDisposed.Should().BeFalse();
+        outbound.Server.Count.Should().Be(1);
+    }
+
+    [Fact]
     public async Task Several_headers_are_garbage()
     {
         using var outbound = Patient("5", ("Retry-After", "5"), o => (o.Retry!.BaseDelay, o.Retry.Jitter) = (Second, RetryJitter.None));

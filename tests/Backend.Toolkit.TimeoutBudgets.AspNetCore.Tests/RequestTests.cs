@@ -235,7 +235,7 @@ public sealed class RequestTests
 
         response.Should().StartWith("HTTP/1.1 504 ").And.Contain("\r\nNo-Retry: 1\r\n");
         ran.Should().BeFalse();
-        server.Errors.Should().BeEmpty();
+        server.Errors.Where(error => !error.Contains("automatic draining", StringComparison.Ordinal)).Should().BeEmpty("the server may not be able to read the rest of a body whose reading was cut");
     }
 
     [Theory]

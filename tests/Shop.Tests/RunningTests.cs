@@ -39,7 +39,7 @@ public sealed partial class RunningTests
     {
         Func<Task> start = () => RunningShop.StartAsync("--OutboundPolicies:payments:CircuitBreaker:ConsecutiveFailures=0", "--OutboundPolicies:payments:CircuitBreaker:BreakDuration=0");
 
-        await start.Should().ThrowAsync<OptionsValidationException>().WithMessage("*payments: ConsecutiveFailures*payments: BreakDuration*");
+        await start.Should().ThrowAsync<OptionsValidationException>().WithMessage("*payments: CircuitBreaker.ConsecutiveFailures*payments: CircuitBreaker.BreakDuration*");
     }
 
     [Fact]
