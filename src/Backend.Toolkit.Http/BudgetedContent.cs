@@ -1,5 +1,4 @@
 using System.Net;
-using System.Net.Http.Headers;
 using Backend.Toolkit.TimeoutBudgets;
 
 namespace Backend.Toolkit.Http;
@@ -12,36 +11,23 @@ internal sealed class BudgetedContent : HttpContent
 {
     private readonly HttpContent _inner;
     private readonly string _name;
-    private readonly TimeSpan _total;
     private readonly TimeProvider _timeProvider;
     private readonly long _start;
     private readonly TimeSpan _end;
 
     /// <param name="inner">The body; owned.</param>
     /// <param name="name">The name of the policy.</param>
-    /// <param name="total">The total of the call, for the message.</param>
     /// <param name="timeProvider">The clock.</param>
     /// <param name="start">The timestamp at which the call began.</param>
     /// <param name="end">How long after that its time is over.</param>
-    public BudgetedContent(HttpContent inner, string name, TimeSpan total, TimeProvider timeProvider, long start, TimeSpan end)
+    public BudgetedContent(HttpContent inner, string name, TimeProvider timeProvider, long start, TimeSpan end)
     {
         _inner = inner;
         _name = name;
-        _total = total;
         _timeProvider = timeProvider;
         _start = start;
         _end = end;
-        foreach ((string header, HeaderStringValues values) in inner.Headers.NonValidated)
-        {
-            if (values.Count == 1)
-            {
-                Headers.TryAddWithoutValidation(header, values.ToString());
-            }
-            else
-            {
-                Headers.TryAddWithoutValidation(header, values);
-            }
-        }
+        Wire.CopyHeaders(inner, this);
     }
 
     private TimeSpan Elapsed => _timeProvider.GetElapsedTime(_start);
@@ -154,7 +140,7 @@ internal sealed class BudgetedContent : HttpContent
         }
     }
 
-    private TimeoutBudgetExceededException Spent(Exception? inner) => new(_name, _total == Timeout.InfiniteTimeSpan ? _end : _total, Elapsed, inner);
+    private TimeoutBudgetExceededException Spent(Exception? inner) => new(_name, _end, Elapsed, inner);
 
     private sealed class BudgetedStream(BudgetedContent content, Stream inner, CancellationTokenSource source) : Stream
     {

@@ -14,7 +14,7 @@ internal sealed class OutboundCall
 
     // As they were when the call began: a redirect changes the request.
     private readonly Uri? _uri;
-    private readonly HttpContent? _content;
+    private HttpContent? _content;
     private readonly string? _authorization;
 
     /// <summary>What the server is told that is left; null: no deadline.</summary>
@@ -47,7 +47,12 @@ internal sealed class OutboundCall
             ReadOptions(request.Options, ref safe);
         }
 
-        MayRetry = plan.Retries && (safe ?? IsSafe(request, plan.AttachesIdempotencyKey));
+        if (plan.AttachesIdempotencyKey && (Method == HttpMethod.Post || Method == HttpMethod.Patch) && !request.Headers.NonValidated.Contains(Wire.IdempotencyKey))
+        {
+            request.Headers.TryAddWithoutValidation(Wire.IdempotencyKey, Wire.NewIdempotencyKey());
+        }
+
+        MayRetry = plan.Retries && (safe ?? IsSafe(request));
         if (request.Headers.NonValidated.Count > 0 && request.Headers.NonValidated.TryGetValues("Authorization", out HeaderStringValues credentials))
         {
             _authorization = credentials.ToString();
@@ -101,6 +106,9 @@ internal sealed class OutboundCall
     /// <summary>The server said that calling again is useless.</summary>
     public bool IsToldNever { get; set; }
 
+    /// <summary>The circuit did not let the first attempt through.</summary>
+    public bool IsRejected { get; set; }
+
     /// <summary>The task of the last attempt.</summary>
     public Task<HttpResponseMessage>? Sent { get; private set; }
 
@@ -108,17 +116,32 @@ internal sealed class OutboundCall
 
     public bool IsSpent => Total != Timeout.InfiniteTimeSpan && Elapsed >= Total;
 
-    public static bool IsAmbientSpent => TimeoutBudget.TimeLeft() <= TimeSpan.Zero;
+    /// <summary>Whether the budget around the call is spent, or was cancelled.</summary>
+    public static bool IsAmbientOver => TimeoutBudget.Current is { } ambient && (ambient.IsExpired || ambient.Token.IsCancellationRequested);
+
+    /// <summary>Whether the server was told that there is no time left.</summary>
+    public bool ToldZero => _timeoutBudget == "0";
 
     public string WhyNotRetried => _contentIsOnce
         ? " It was not retried: its content cannot be sent twice."
         : IsToldNever ? " The server says that retrying is useless." : "";
 
-    public void SetReplayable(bool replayable)
+    /// <summary>The content cannot be sent twice.</summary>
+    public void SendOnce()
     {
-        MayRetry = replayable;
-        _contentIsOnce = !replayable;
+        MayRetry = false;
+        _contentIsOnce = true;
+    }
+
+    /// <summary>The content was read, as far as it is small; that took time.</summary>
+    public void Buffered(BufferedContent content)
+    {
+        Request.Content = _content = content;
         _isUnderWay = true;
+        if (!content.IsWhole)
+        {
+            SendOnce();
+        }
     }
 
     /// <summary>What is left of the call's budget and of the ambient one; null when neither has a deadline.</summary>
@@ -243,7 +266,7 @@ internal sealed class OutboundCall
 
         if (end != TimeSpan.MaxValue && !Wire.IsEmpty(response.Content))
         {
-            response.Content = new BudgetedContent(response.Content, name, Total, Policy.TimeProvider, _start, end);
+            response.Content = new BudgetedContent(response.Content, name, Policy.TimeProvider, _start, end);
         }
     }
 
@@ -263,31 +286,13 @@ internal sealed class OutboundCall
         }
     }
 
-    private static bool IsSafe(HttpRequestMessage request, bool attachesKey)
+    private static bool IsSafe(HttpRequestMessage request)
     {
         HttpMethod method = request.Method;
-        if (method == HttpMethod.Get || method == HttpMethod.Head || method == HttpMethod.Put || method == HttpMethod.Delete
-            || method == HttpMethod.Options || method == HttpMethod.Trace)
-        {
-            return true;
-        }
-
-        if (method != HttpMethod.Post && method != HttpMethod.Patch)
-        {
-            return false;
-        }
-
-        if (request.Headers.NonValidated.TryGetValues(Wire.IdempotencyKey, out HeaderStringValues key))
-        {
-            return key.ToString().Length > 0;
-        }
-
-        if (attachesKey)
-        {
-            request.Headers.TryAddWithoutValidation(Wire.IdempotencyKey, Wire.NewIdempotencyKey());
-        }
-
-        return attachesKey;
+        return method == HttpMethod.Get || method == HttpMethod.Head || method == HttpMethod.Put || method == HttpMethod.Delete
+            || method == HttpMethod.Options || method == HttpMethod.Trace
+            || ((method == HttpMethod.Post || method == HttpMethod.Patch)
+                && request.Headers.NonValidated.TryGetValues(Wire.IdempotencyKey, out HeaderStringValues key) && key.ToString().Length > 0);
     }
 
     private void ReadOptions(HttpRequestOptions options, ref bool? safe)

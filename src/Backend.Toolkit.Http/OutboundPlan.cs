@@ -125,12 +125,21 @@ internal sealed class OutboundPlan
         return text;
     }
 
+    /// <summary>
+    /// Whether reading the request's content has failed, rather than sending it: the client wraps both in the same exception, but behind what is sent there is a socket.
+    /// </summary>
+    public static bool IsOfContent(Exception exception) => exception is HttpRequestException { HttpRequestError: HttpRequestError.Unknown, InnerException: IOException inner }
+        && inner is not HttpIOException && inner.InnerException is not SocketException;
+
     /// <summary>Not what is wrong with this side, or stays wrong: certificates, credentials, limits, versions.</summary>
     private static bool IsConnectionFailure(Exception exception) => exception switch
     {
         HttpRequestException request => request.HttpRequestError is HttpRequestError.Unknown or HttpRequestError.NameResolutionError or HttpRequestError.ConnectionError
             or HttpRequestError.HttpProtocolError or HttpRequestError.ResponseEnded or HttpRequestError.InvalidResponse or HttpRequestError.ProxyTunnelError,
         IOException or SocketException => true,
+
+        // Of the connection, when it is none of ours: those have been looked at before.
+        OperationCanceledException { InnerException: TimeoutException } => true,
         _ => false,
     };
 

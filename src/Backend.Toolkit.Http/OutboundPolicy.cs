@@ -119,27 +119,58 @@ public sealed class OutboundPolicy : IDisposable
         ? _retry.ExecuteAsync(
             static (call, attempt, token) => call.Policy.AttemptAsync(call, attempt, token), call,
             static call => call.TimeLeft(), call.MayRetry ? call.MaxAttempts : 1, call.CallerToken)
-        : AttemptAsync(call, default, call.CallerToken);
+        : AttemptOnceAsync(call);
+
+    private ValueTask<OutboundCall> AttemptOnceAsync(OutboundCall call)
+    {
+        try
+        {
+            return AttemptAsync(call, default, call.CallerToken);
+        }
+        catch (Exception exception)
+        {
+            return ValueTask.FromException<OutboundCall>(exception);
+        }
+    }
 
     private async ValueTask<OutboundCall> BufferAndSendAsync(OutboundCall call)
     {
+        HttpContent content = call.Request.Content!;
+        if (!RequestContent.MayBeSmall(content, call.Plan.RequestBufferLimit))
+        {
+            call.SendOnce();
+            return await SendAsync(call).ConfigureAwait(false);
+        }
+
+        BufferedContent buffered;
         using (var budget = TimeoutBudget.StartDetached(call.Total, Name, _timeProvider, call.CallerToken))
         {
             try
             {
-                call.SetReplayable(await RequestContent.TryBufferAsync(call.Request.Content!, call.Plan.RequestBufferLimit, budget.Token).ConfigureAwait(false));
+                buffered = await BufferedContent.StartAsync(content, call.Plan.RequestBufferLimit, budget.Token).ConfigureAwait(false);
             }
             catch (OperationCanceledException exception) when (call.CallerToken.IsCancellationRequested)
             {
                 throw new OperationCanceledException(exception.Message, exception, call.CallerToken);
             }
-            catch (Exception exception) when (call.IsSpent && !call.CallerToken.IsCancellationRequested && !OutboundCall.IsAmbientSpent)
+            catch (Exception exception) when (call.IsSpent && !call.CallerToken.IsCancellationRequested)
             {
                 throw Spent(call, exception);
             }
         }
 
-        return await SendAsync(call).ConfigureAwait(false);
+        call.Buffered(buffered);
+        try
+        {
+            return await SendAsync(call).ConfigureAwait(false);
+        }
+        finally
+        {
+            if (!buffered.IsWhole)
+            {
+                buffered.Abandon();
+            }
+        }
     }
 
     /// <summary>One attempt: inside the circuit, and inside a scope of its own. If none can be made, the outcome of the one before stands.</summary>
@@ -156,7 +187,13 @@ public sealed class OutboundPolicy : IDisposable
             CircuitBreaker circuit = _circuits.For(authority);
             if (!circuit.TryEnter(out permit))
             {
-                return call.Stays() ? new ValueTask<OutboundCall>(call) : ValueTask.FromException<OutboundCall>(Rejection(authority, circuit.Capture()));
+                if (call.Stays())
+                {
+                    return new ValueTask<OutboundCall>(call);
+                }
+
+                call.IsRejected = true;
+                return ValueTask.FromException<OutboundCall>(Rejection(authority, circuit.Capture()));
             }
         }
 
@@ -199,11 +236,19 @@ public sealed class OutboundPolicy : IDisposable
 
     private void Judge(OutboundCall call, HttpResponseMessage response, CircuitPermit permit)
     {
+        if (response is null)
+        {
+            permit.Release();
+            throw new InvalidOperationException("A handler behind the policy returned null in place of a response.");
+        }
+
         OutboundPlan plan = call.Plan;
+        call.IsToldNever = Wire.SaysNoRetry(response);
         bool? isFailure = plan.IsFailure(response);
         switch (isFailure)
         {
-            case true:
+            // Told that there is no time left, the server is right to refuse.
+            case true when !(call.IsToldNever && call.ToldZero):
                 permit.Failure();
                 break;
             case false:
@@ -220,7 +265,6 @@ public sealed class OutboundPolicy : IDisposable
             return;
         }
 
-        call.IsToldNever = Wire.SaysNoRetry(response);
         TimeSpan? hint = call.IsToldNever ? Timeout.InfiniteTimeSpan : Wire.RetryAfter(response, _timeProvider);
         call.Failed(response, hint > plan.MaxDelayHint ? Timeout.InfiniteTimeSpan : hint);
     }
@@ -231,7 +275,7 @@ public sealed class OutboundPolicy : IDisposable
     /// </summary>
     private void Judge(OutboundCall call, Exception exception, CircuitPermit permit)
     {
-        if (call.CallerToken.IsCancellationRequested || OutboundCall.IsAmbientSpent)
+        if (call.CallerToken.IsCancellationRequested || OutboundCall.IsAmbientOver)
         {
             permit.Release();
             ExceptionDispatchInfo.Throw(exception);
@@ -244,7 +288,8 @@ public sealed class OutboundPolicy : IDisposable
             throw Spent(call, exception);
         }
 
-        if (call.Plan.IsFailure(exception, timedOut) == true)
+        bool ofContent = call.Request.Content is not null && OutboundPlan.IsOfContent(exception);
+        if (!ofContent && call.Plan.IsFailure(exception, timedOut) == true)
         {
             permit.Failure();
         }
@@ -253,7 +298,7 @@ public sealed class OutboundPolicy : IDisposable
             permit.Release();
         }
 
-        if (!call.Plan.IsRetryable(exception, timedOut))
+        if (ofContent || !call.Plan.IsRetryable(exception, timedOut))
         {
             ExceptionDispatchInfo.Throw(exception);
         }
@@ -272,8 +317,8 @@ public sealed class OutboundPolicy : IDisposable
             call.Response?.Dispose();
             Outcome outcome = exception switch
             {
-                _ when call.CallerToken.IsCancellationRequested || OutboundCall.IsAmbientSpent => Outcome.Cancelled,
-                CircuitOpenException => Outcome.CircuitOpen,
+                _ when call.CallerToken.IsCancellationRequested || OutboundCall.IsAmbientOver => Outcome.Cancelled,
+                _ when call.IsRejected => Outcome.CircuitOpen,
                 TimeoutBudgetExceededException exceeded when exceeded.Name == Name => Outcome.TimedOut,
                 _ => Outcome.Failed,
             };
@@ -294,13 +339,13 @@ public sealed class OutboundPolicy : IDisposable
     private void Finish(OutboundCall call)
     {
         Outcome outcome = !call.IsWorthRetry ? Outcome.Answered : call.MayRetry && call.MaxAttempts > 1 ? Outcome.GaveUp : Outcome.NotRetried;
-        if (call.IsSuccess)
-        {
-            call.ClearExhausted();
-        }
-        else if (outcome == Outcome.GaveUp || call.IsToldNever)
+        if (outcome == Outcome.GaveUp || call.IsToldNever)
         {
             call.MarkExhausted();
+        }
+        else if (call.IsSuccess)
+        {
+            call.ClearExhausted();
         }
 
         call.CoverBody(Name);

@@ -9,6 +9,7 @@ internal static class RequestContent
     public static bool IsReplayable(HttpContent? content) => content switch
     {
         null or ByteArrayContent or ReadOnlyMemoryContent => true,
+        BufferedContent buffered => buffered.IsWhole,
         MultipartContent parts => parts.All(IsReplayable),
 
         // Goes back to where it started, when its stream can.
@@ -16,30 +17,12 @@ internal static class RequestContent
         _ => false,
     };
 
-    /// <summary>Keeps the content in memory, if it is known to be small, or is an object that can be written once more when it turns out too large.</summary>
-    /// <returns>Whether it can be sent twice now.</returns>
-    public static async Task<bool> TryBufferAsync(HttpContent content, int limit, CancellationToken cancellationToken)
-    {
-        bool rewritable = content is JsonContent json && !IsReadOnce(json.ObjectType);
-        long? length = content.Headers.ContentLength;
-        if (limit == 0 || (length is null && !rewritable) || length > limit)
-        {
-            return false;
-        }
-
-        try
-        {
-            await content.LoadIntoBufferAsync(limit, cancellationToken).ConfigureAwait(false);
-            return true;
-        }
-        catch (HttpRequestException) when (rewritable && !cancellationToken.IsCancellationRequested)
-        {
-            return false;
-        }
-    }
-
-    /// <summary>A sequence may give its items once only.</summary>
-    private static bool IsReadOnce(Type type) =>
-        type.IsGenericType && type.GetGenericTypeDefinition() == typeof(IAsyncEnumerable<>)
-        || typeof(System.Collections.IEnumerator).IsAssignableFrom(type);
+    /// <summary>
+    /// Whether it is worth the try to keep the content in memory: it is known to be small, or made of an object in memory. A sequence that comes bit by bit is not: it would
+    /// be held up until its end.
+    /// </summary>
+    public static bool MayBeSmall(HttpContent content, int limit) => limit > 0
+        && (content.Headers.ContentLength is { } length
+            ? length <= limit
+            : content is JsonContent { ObjectType: var type } && !(type.IsGenericType && type.GetGenericTypeDefinition() == typeof(IAsyncEnumerable<>)));
 }

@@ -43,6 +43,22 @@ internal static class Wire
         });
     }
 
+    /// <summary>As they are: nothing is parsed.</summary>
+    public static void CopyHeaders(HttpContent from, HttpContent to)
+    {
+        foreach ((string name, HeaderStringValues values) in from.Headers.NonValidated)
+        {
+            if (values.Count == 1)
+            {
+                to.Headers.TryAddWithoutValidation(name, values.ToString());
+            }
+            else
+            {
+                to.Headers.TryAddWithoutValidation(name, values);
+            }
+        }
+    }
+
     /// <summary>Whether there is no body to read, as far as can be told without parsing or computing anything.</summary>
     public static bool IsEmpty(HttpContent content) =>
         content.Headers.NonValidated.TryGetValues("Content-Length", out HeaderStringValues length) && length.ToString() == "0";

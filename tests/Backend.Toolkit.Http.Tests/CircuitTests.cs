@@ -123,6 +123,83 @@ public sealed class CircuitTests
     }
 
     [Fact]
+    public async Task A_connection_that_takes_too_long_to_make_is_one_that_failed()
+    {
+        using var outbound = new Outbound();
+        outbound.Server.Answer = static (_, _, _) => throw new TaskCanceledException("ConnectTimeout", new TimeoutException());
+
+        await FluentActions.Awaiting(() => outbound.GetAsync()).Should().ThrowAsync<TaskCanceledException>();
+
+        outbound.Server.Count.Should().Be(3);
+        Counts(outbound).Should().Be((0, 3));
+    }
+
+    [Fact]
+    public async Task It_does_not_count_content_of_our_own_that_cannot_be_read()
+    {
+        using var outbound = new Outbound();
+        outbound.Server.Answer = static (_, _, _) => throw new HttpRequestException("Error while copying content to a stream.", new IOException("local disk"));
+
+        await FluentActions.Awaiting(() => outbound.SendAsync(Outbound.Request("PUT", new StringContent("x")))).Should().ThrowAsync<HttpRequestException>();
+
+        outbound.Server.Count.Should().Be(1);
+        Counts(outbound).Should().Be((0, 0));
+    }
+
+    [Fact]
+    public async Task It_counts_content_that_the_other_side_does_not_take()
+    {
+        using var outbound = new Outbound();
+        outbound.Server.Answer = static (_, _, _) =>
+            throw new HttpRequestException("Error while copying content to a stream.", new IOException("reset", new System.Net.Sockets.SocketException()));
+
+        await FluentActions.Awaiting(() => outbound.SendAsync(Outbound.Request("PUT", new StringContent("x")))).Should().ThrowAsync<HttpRequestException>();
+
+        Counts(outbound).Should().Be((0, 3));
+    }
+
+    [Fact]
+    public async Task It_does_not_count_a_refusal_of_a_request_that_was_told_to_have_no_time()
+    {
+        using var outbound = Once(o => o.Budget!.Total = TimeSpan.FromMilliseconds(8));
+        outbound.Server.Answers(_ => new Reply(503, ("No-Retry", "1")));
+
+        using HttpResponseMessage response = await outbound.GetAsync();
+
+        outbound.Server.Arrivals.Single().Header("Timeout-Budget").Should().Be("0");
+        Counts(outbound).Should().Be((0, 0));
+    }
+
+    [Fact]
+    public async Task A_handler_that_returns_nothing_costs_no_probe()
+    {
+        using var outbound = Once(o => o.CircuitBreaker!.ConsecutiveFailures = 1);
+        outbound.Server.Answers(500);
+        using HttpResponseMessage first = await outbound.GetAsync();
+        outbound.Time.Advance(TimeSpan.FromMinutes(10));
+        using var broken = new HttpMessageInvoker(new OutboundPolicyHandler(outbound.Policy) { InnerHandler = new Nothing() });
+
+        await FluentActions.Awaiting(() => broken.SendAsync(Outbound.Request(), default)).Should().ThrowAsync<InvalidOperationException>();
+        outbound.Server.Answers(200);
+        using HttpResponseMessage probe = await outbound.GetAsync();
+
+        outbound.Policy.CircuitBreakers.For(Payments).State.Should().Be(CircuitState.Closed);
+    }
+
+    [Fact]
+    public async Task An_open_circuit_of_another_policy_below_is_not_ours()
+    {
+        using var outbound = new Outbound();
+        using var ambient = TimeoutBudget.Start(TimeSpan.FromMinutes(1), "page", outbound.Time);
+        outbound.Server.Answer = static (_, _, _) => throw new CircuitOpenException("auth", CircuitState.Open, TimeSpan.FromSeconds(1));
+
+        await FluentActions.Awaiting(() => outbound.GetAsync()).Should().ThrowAsync<CircuitOpenException>();
+
+        ambient.RetriesExhausted.Should().BeFalse();
+        outbound.Logs.Texts.Last().Should().Contain("failed after 1 attempts");
+    }
+
+    [Fact]
     public async Task An_open_circuit_refuses_without_a_send()
     {
         using var outbound = Once();
@@ -250,5 +327,10 @@ public sealed class CircuitTests
         CircuitGroupEntry<HttpAuthority> entry = outbound.Policy.CircuitBreakers.Snapshot().Should().ContainSingle().Subject;
         entry.Key.Should().Be(Payments);
         return (entry.Successes, entry.Failures);
+    }
+
+    private sealed class Nothing : HttpMessageHandler
+    {
+        protected override Task<HttpResponseMessage> SendAsync(HttpRequestMessage request, CancellationToken cancellationToken) => Task.FromResult<HttpResponseMessage>(null!);
     }
 }

@@ -147,6 +147,18 @@ public sealed class NoRetryTests
     }
 
     [Fact]
+    public async Task It_is_heard_on_a_status_that_the_application_does_not_retry()
+    {
+        using var outbound = new Outbound(o => o.IsRetryable = response => (int)response.StatusCode == 429);
+        using var ambient = TimeoutBudget.Start(TimeSpan.FromMinutes(1), "page", outbound.Time);
+        outbound.Server.Answers(_ => new Reply(503, ("No-Retry", "1")));
+
+        using HttpResponseMessage response = await outbound.GetAsync();
+
+        ambient.RetriesExhausted.Should().BeTrue();
+    }
+
+    [Fact]
     public async Task Without_an_ambient_budget_there_is_nobody_to_tell()
     {
         using var outbound = new Outbound();

@@ -59,6 +59,21 @@ public sealed partial class RequestTests
         keys.Distinct().Should().ContainSingle().Which.Should().MatchRegex(KeyPattern());
     }
 
+    [Theory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public async Task A_key_is_attached_whoever_says_that_the_request_is_safe(bool safe)
+    {
+        using var outbound = new Outbound(o => o.AttachIdempotencyKey = true);
+        outbound.Server.Answers(503);
+        using HttpRequestMessage request = Outbound.Request("POST");
+        request.Options.Set(OutboundRequest.SafeToRetry, safe);
+
+        using HttpResponseMessage response = await outbound.SendAsync(request);
+
+        outbound.Server.Arrivals.Should().HaveCount(safe ? 3 : 1).And.OnlyContain(arrival => arrival.Header("Idempotency-Key") != null);
+    }
+
     [Fact]
     public async Task An_attached_key_leaves_an_existing_one_alone_and_other_methods_without()
     {

@@ -216,6 +216,33 @@ public sealed class TimeTests
     }
 
     [Fact]
+    public async Task An_ambient_budget_that_is_cancelled_ends_the_call_and_is_no_failure_of_anybody()
+    {
+        using var outbound = new Outbound();
+        using var hangUp = new CancellationTokenSource();
+        using var ambient = TimeoutBudget.Start(TimeSpan.FromMinutes(1), "page", outbound.Time, hangUp.Token);
+        outbound.Server.Hangs();
+
+        Task<HttpResponseMessage> call = outbound.GetAsync();
+        hangUp.Cancel();
+
+        await FluentActions.Awaiting(() => call.Soon()).Should().ThrowAsync<OperationCanceledException>();
+        outbound.Logs.Entries.Should().BeEmpty();
+        outbound.Server.Count.Should().Be(1);
+    }
+
+    [Fact]
+    public async Task The_longest_total_there_is_is_none()
+    {
+        using var outbound = new Outbound(o => o.Budget!.Total = TimeSpan.MaxValue);
+        outbound.Server.Answers(_ => new Reply(200) { Content = new StringContent("body") });
+
+        using HttpResponseMessage response = await outbound.GetAsync();
+
+        (await response.Content.ReadAsStringAsync()).Should().Be("body");
+    }
+
+    [Fact]
     public async Task A_caller_that_cancels_during_an_attempt_gets_its_own_token_back()
     {
         using var outbound = new Outbound();
