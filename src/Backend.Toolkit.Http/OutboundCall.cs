@@ -20,8 +20,9 @@ internal sealed class OutboundCall
     /// <summary>What the server is told that is left; null: no deadline.</summary>
     private string? _timeoutBudget;
 
+    /// <summary>One that no response can give stands for none: a nullable would take as much again.</summary>
     private TimeSpan _hint;
-    private bool _hasHint;
+
     private bool _contentIsOnce;
 
     /// <summary>Whether more than nothing of the total has gone: the first attempt of most calls need not look at the clock.</summary>
@@ -98,7 +99,7 @@ internal sealed class OutboundCall
     public bool IsWorthRetry { get; private set; }
 
     /// <summary>When the server wants to be asked again; infinite: not in this call.</summary>
-    public TimeSpan? Hint => _hasHint ? _hint : null;
+    public TimeSpan? Hint => _hint == TimeSpan.MinValue ? null : _hint;
 
     /// <summary>Whether the last answer says that the other side works.</summary>
     public bool IsSuccess { get; private set; }
@@ -197,22 +198,21 @@ internal sealed class OutboundCall
     public void Failed(HttpResponseMessage response, TimeSpan? hint)
     {
         Response = response;
-        _hasHint = hint is not null;
-        _hint = hint ?? default;
+        _hint = hint ?? TimeSpan.MinValue;
         IsWorthRetry = true;
     }
 
     public void Failed(ExceptionDispatchInfo error)
     {
         Error = error;
-        _hasHint = false;
+        _hint = TimeSpan.MinValue;
         IsWorthRetry = true;
     }
 
     /// <summary>Whether there is an outcome, which then stands: there is no other attempt.</summary>
     public bool Stays()
     {
-        (_hint, _hasHint) = (Timeout.InfiniteTimeSpan, true);
+        _hint = Timeout.InfiniteTimeSpan;
         return Attempts > 0;
     }
 
