@@ -258,7 +258,9 @@ public sealed class LateWriteTests
 
         for (int i = 0; i < Requests; i++)
         {
-            Task<HttpResponseMessage> pending = server.GetAsync("/", "100");
+            // A connection of its own: the next request may otherwise go out on one that is just being cut, and never arrive.
+            var request = new HttpRequestMessage(HttpMethod.Get, "/") { Headers = { ConnectionClose = true } };
+            Task<HttpResponseMessage> pending = server.SendAsync(request, "100");
             barrier.SignalAndWait(Eventually.Patience).Should().BeTrue();
             Thread.SpinWait(pauses.Next(1_000));
             server.Time.Advance(TimeSpan.FromMilliseconds(100));
