@@ -23,7 +23,13 @@ internal sealed class OutboundCall
     /// <summary>One that no response can give stands for none: a nullable would take as much again.</summary>
     private TimeSpan _hint;
 
+    /// <summary>When the running attempt began, from the start of the call.</summary>
+    private TimeSpan _began;
+
     private bool _contentIsOnce;
+
+    /// <summary>Whether what the server was told is the attempt's own time, which is less than the call has.</summary>
+    private bool _toldAttempt;
 
     /// <summary>Whether more than nothing of the total has gone: the first attempt of most calls need not look at the clock.</summary>
     private bool _isUnderWay;
@@ -107,9 +113,6 @@ internal sealed class OutboundCall
     /// <summary>The server said that calling again is useless.</summary>
     public bool IsToldNever { get; set; }
 
-    /// <summary>The circuit did not let the first attempt through.</summary>
-    public bool IsRejected { get; set; }
-
     /// <summary>The task of the last attempt.</summary>
     public Task<HttpResponseMessage>? Sent { get; private set; }
 
@@ -119,6 +122,9 @@ internal sealed class OutboundCall
 
     /// <summary>Whether the budget around the call is spent, or was cancelled.</summary>
     public static bool IsAmbientOver => TimeoutBudget.Current is { } ambient && (ambient.IsExpired || ambient.Token.IsCancellationRequested);
+
+    /// <summary>Whether all that the server was told is over, and the call still has time: it can only have answered because its budget was spent.</summary>
+    public bool IsAttemptOver => _toldAttempt && Elapsed - _began >= Limit - Plan.NetworkAllowance;
 
     /// <summary>Whether the server was told that there is no time left.</summary>
     public bool ToldZero => _timeoutBudget == "0";
@@ -163,9 +169,10 @@ internal sealed class OutboundCall
     public bool TryBegin()
     {
         TimeSpan left = Total;
-        if (left != Timeout.InfiniteTimeSpan && _isUnderWay)
+        if (_isUnderWay)
         {
-            left = Total - Elapsed;
+            _began = Elapsed;
+            left = Total == Timeout.InfiniteTimeSpan ? Total : Total - _began;
         }
 
         _isUnderWay = true;
@@ -181,7 +188,9 @@ internal sealed class OutboundCall
         if (Plan.SendsTimeoutBudget)
         {
             TimeSpan? told = TimeoutBudget.TimeLeft();
-            told = Limit == Timeout.InfiniteTimeSpan || told < Limit ? told : Limit;
+            bool byAmbient = Limit == Timeout.InfiniteTimeSpan || told < Limit;
+            told = byAmbient ? told : Limit;
+            _toldAttempt = !byAmbient && !IsLimitedByTotal;
             _timeoutBudget = told is null ? null : Plan.TimeoutBudgetText(told.Value);
         }
 

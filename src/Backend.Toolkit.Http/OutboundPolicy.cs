@@ -187,13 +187,7 @@ public sealed class OutboundPolicy : IDisposable
             CircuitBreaker circuit = _circuits.For(authority);
             if (!circuit.TryEnter(out permit))
             {
-                if (call.Stays())
-                {
-                    return new ValueTask<OutboundCall>(call);
-                }
-
-                call.IsRejected = true;
-                return ValueTask.FromException<OutboundCall>(Rejection(authority, circuit.Capture()));
+                return call.Stays() ? new ValueTask<OutboundCall>(call) : ValueTask.FromException<OutboundCall>(Rejection(authority, circuit.Capture()));
             }
         }
 
@@ -243,7 +237,9 @@ public sealed class OutboundPolicy : IDisposable
         }
 
         OutboundPlan plan = call.Plan;
-        call.IsToldNever = Wire.SaysNoRetry(response);
+
+        // A server whose budget was the attempt's says that when the attempt is over; it is an attempt that timed out, not a call that is lost.
+        call.IsToldNever = Wire.SaysNoRetry(response) && !call.IsAttemptOver;
         bool? isFailure = plan.IsFailure(response);
         switch (isFailure)
         {
@@ -318,7 +314,9 @@ public sealed class OutboundPolicy : IDisposable
             Outcome outcome = exception switch
             {
                 _ when call.CallerToken.IsCancellationRequested || OutboundCall.IsAmbientOver => Outcome.Cancelled,
-                _ when call.IsRejected => Outcome.CircuitOpen,
+
+                // Of another policy's circuit, further down, when it was sent.
+                CircuitOpenException when call.Attempts == 0 => Outcome.CircuitOpen,
                 TimeoutBudgetExceededException exceeded when exceeded.Name == Name => Outcome.TimedOut,
                 _ => Outcome.Failed,
             };

@@ -158,6 +158,41 @@ public sealed class NoRetryTests
         ambient.RetriesExhausted.Should().BeTrue();
     }
 
+    [Theory]
+    [InlineData(10_000, 30_000, 9_990, 3)]
+    [InlineData(10_000, 30_000, 9_980, 1)]
+    [InlineData(10_000, 10_000, 9_990, 1)]
+    public async Task An_answer_after_all_the_time_of_its_attempt_is_an_attempt_that_timed_out_while_the_call_has_time(int attempt, int total, int answersAfter, int sent)
+    {
+        using var outbound = new Outbound(o => (o.Attempt!.Total, o.Budget!.Total) = (TimeSpan.FromMilliseconds(attempt), TimeSpan.FromMilliseconds(total)));
+        outbound.Server.Answers(_ =>
+        {
+            outbound.Time.Advance(TimeSpan.FromMilliseconds(answersAfter));
+            return new Reply(504, ("No-Retry", "1"));
+        });
+
+        using HttpResponseMessage response = await outbound.GetAsync();
+
+        ((int)response.StatusCode).Should().Be(504);
+        outbound.Server.Count.Should().Be(sent);
+    }
+
+    [Fact]
+    public async Task An_answer_after_all_the_time_of_the_ambient_budget_is_the_last()
+    {
+        using var outbound = new Outbound();
+        using var ambient = TimeoutBudget.Start(TimeSpan.FromSeconds(5), "page", outbound.Time);
+        outbound.Server.Answers(_ =>
+        {
+            outbound.Time.Advance(TimeSpan.FromMilliseconds(4_990));
+            return new Reply(504, ("No-Retry", "1"));
+        });
+
+        using HttpResponseMessage response = await outbound.GetAsync();
+
+        outbound.Server.Count.Should().Be(1);
+    }
+
     [Fact]
     public async Task Without_an_ambient_budget_there_is_nobody_to_tell()
     {
