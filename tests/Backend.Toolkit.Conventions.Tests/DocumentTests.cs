@@ -31,7 +31,7 @@ public sealed class DocumentTests
     public void Every_option_is_in_the_table_of_its_readme_with_its_default()
     {
         (Package Package, Type Options, PropertyInfo Property)[] options = [.. Repository.Packages.SelectMany(package => package.OptionsTypes
-            .SelectMany(type => type.GetProperties(BindingFlags.Public | BindingFlags.Instance | BindingFlags.DeclaredOnly)
+            .SelectMany(type => type.GetProperties(BindingFlags.Public | BindingFlags.Instance)
                 .Where(property => property.CanWrite)
                 .Select(property => (package, type, property))))];
 

@@ -40,7 +40,10 @@ internal sealed partial class Package(string name)
 
     public IEnumerable<Type> PublicTypes => Assembly.GetExportedTypes();
 
-    public IEnumerable<Type> OptionsTypes => PublicTypes.Where(type => type.IsClass && type.Name.EndsWith("Options", StringComparison.Ordinal));
+    /// <summary>Options that can be made; generic ones for objects.</summary>
+    public IEnumerable<Type> OptionsTypes => PublicTypes
+        .Where(type => type is { IsClass: true, IsAbstract: false } && type.Name.Split('`')[0].EndsWith("Options", StringComparison.Ordinal))
+        .Select(type => type.IsGenericType ? type.MakeGenericType(typeof(object)) : type);
 
     public IEnumerable<string> Sources => Repository.Sources.Where(file => file.StartsWith(Folder + "/", StringComparison.Ordinal));
 

@@ -108,7 +108,7 @@ public sealed class PackedPackageTests(PackedPackages packed) : IClassFixture<Pa
                 .. package.ProjectReferences.Select(reference => $"{reference} {packed.Version}"),
                 .. package.Project.Descendants("PackageReference").Where(reference => reference.Attribute("PrivateAssets") is null)
                     .Select(reference => reference.Attribute("Include")!.Value)
-                    .Select(reference => $"{reference} {(package.IsLeaf ? "10.0.0" : PackedPackages.CentralVersion(reference))}"),
+                    .Select(reference => $"{reference} {(package.IsLeaf && reference.StartsWith("Microsoft.", StringComparison.Ordinal) ? "10.0.0" : PackedPackages.CentralVersion(reference))}"),
             ];
 
             string[] actual = [.. Nuspec(package).Descendants().Where(element => element.Name.LocalName == "dependency")
@@ -157,7 +157,10 @@ public sealed class PackedPackageTests(PackedPackages packed) : IClassFixture<Pa
             var services = new ServiceCollection();
             (method.IsGenericMethod ? method.MakeGenericMethod(typeof(string)) : method).Invoke(null, [services, "packed", null]);
 
-            added.Add($"builder.Services.{method.Name}{(method.IsGenericMethod ? "<string>" : "")}(\"packed\");");
+            // Limits have no default.
+            Type options = method.GetParameters()[2].ParameterType.GetGenericArguments()[0];
+            string configure = options.GetProperty("Limits") is null ? "" : ", options => options.Limits.Add(new())";
+            added.Add($"builder.Services.{method.Name}{(method.IsGenericMethod ? "<string>" : "")}(\"packed\"{configure});");
             foreach (Type type in services.Where(service => service.IsKeyedService).Select(service => service.ServiceType))
             {
                 bool executes = type.GetMethods().Any(member => member.Name == "ExecuteAsync");

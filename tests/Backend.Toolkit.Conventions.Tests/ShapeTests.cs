@@ -83,21 +83,23 @@ public sealed class ShapeTests
     [Fact]
     public void Every_service_of_a_leaf_is_added_with_and_without_a_name_and_with_the_container_at_hand()
     {
-        IGrouping<(string Name, Type Options), MethodInfo>[] families = [.. Repository.Leaves.SelectMany(leaf => leaf.Registrations)
+        IGrouping<(string Name, string Options), MethodInfo>[] families = [.. Repository.Leaves.SelectMany(leaf => leaf.Registrations)
             .Where(method => method.GetParameters()[0].ParameterType == typeof(IServiceCollection) && OptionsOf(method) is not null)
-            .GroupBy(method => (method.Name, OptionsOf(method)!))];
+            .GroupBy(method => (method.Name, Signature.Of(OptionsOf(method)!)))];
 
         IEnumerable<string> missing = families.SelectMany(family =>
         {
             string generic = family.First().IsGenericMethod ? $"<{string.Join(", ", family.First().GetGenericArguments().Select(Signature.Of))}>" : "";
             string head = $"IServiceCollection {family.Key.Name}{generic}(IServiceCollection services, ";
-            string options = family.Key.Options.Name;
+            string options = family.Key.Options;
+            ParameterInfo? selector = family.First().GetParameters().FirstOrDefault(parameter => parameter.Name == "keySelector");
+            string key = selector is null ? "" : $"{Signature.Of(selector.ParameterType)} keySelector, ";
             string[] needed =
             [
-                $"{head}Action<{options}> configure = null)",
-                $"{head}Action<{options}, IServiceProvider> configure)",
-                $"{head}string name, Action<{options}> configure = null)",
-                $"{head}string name, Action<{options}, IServiceProvider> configure)",
+                $"{head}{key}Action<{options}> configure = null)",
+                $"{head}{key}Action<{options}, IServiceProvider> configure)",
+                $"{head}string name, {key}Action<{options}> configure = null)",
+                $"{head}string name, {key}Action<{options}, IServiceProvider> configure)",
             ];
             return needed.Except(family.Select(Signature.Of));
         });
@@ -125,7 +127,7 @@ public sealed class ShapeTests
         Type[] classes = [.. Repository.Packages.SelectMany(package => package.PublicTypes).Where(type => type.IsClass && !type.IsAssignableTo(typeof(Delegate)))];
 
         IEnumerable<string> offenders = classes
-            .Where(type => !type.IsSealed && !classes.Any(other => other.BaseType == type))
+            .Where(type => !type.IsSealed && !classes.Any(other => other.BaseType is { } parent && (parent.IsGenericType ? parent.GetGenericTypeDefinition() : parent) == type))
             .Select(type => type.FullName!);
 
         classes.Should().HaveCountGreaterThanOrEqualTo(9);
@@ -153,5 +155,5 @@ public sealed class ShapeTests
         .Select(parameter => parameter.ParameterType)
         .Where(type => type.IsGenericType && type.Name.StartsWith("Action`", StringComparison.Ordinal))
         .Select(type => type.GetGenericArguments()[0])
-        .FirstOrDefault(type => type.Name.EndsWith("Options", StringComparison.Ordinal));
+        .FirstOrDefault(type => type.Name.Split('`')[0].EndsWith("Options", StringComparison.Ordinal));
 }
