@@ -47,14 +47,11 @@ internal sealed class EstimateRule(long limit, TimeSpan window) : LimitRule
 
     public override long DrainedAt(long word, long instant)
     {
-        long number = instant / _window;
-        long start = (number - (number - (word >> (2 * CountBits)) & NumberMask)) * _window;
-        Counts counts = Read(word, instant);
-        return word == 0 ? 0
-            : counts.Now > 0 ? counts.Start + 2 * _window
-            : counts.Before > 0 ? counts.Start + _window
-            : (word & LargestCount) > 0 ? start + 2 * _window
-            : start + _window;
+        long windowsAgo = instant / _window - (word >> (2 * CountBits)) & NumberMask;
+        long start = (instant / _window - (windowsAgo == NumberMask ? -1 : windowsAgo)) * _window;
+        return (word & LargestCount) > 0 ? start + 2 * _window
+            : (word >> CountBits & LargestCount) > 0 ? start + _window
+            : 0;
     }
 
     public override long AdmitsAt(long word, long instant, long permits)

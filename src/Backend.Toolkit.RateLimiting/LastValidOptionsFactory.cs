@@ -13,7 +13,7 @@ internal sealed class LastValidOptionsFactory<[DynamicallyAccessedMembers(Dynami
     IEnumerable<IConfigureOptions<TOptions>> setups,
     IEnumerable<IPostConfigureOptions<TOptions>> postConfigures,
     IEnumerable<IValidateOptions<TOptions>> validations,
-    ILogger<RateLimitDecision>? logger = null) : IOptionsFactory<TOptions>
+    ILogger<RateLimit>? logger = null) : IOptionsFactory<TOptions>
     where TOptions : class, IValidOptions
 {
     private readonly OptionsFactory<TOptions> _factory = new(setups, postConfigures, validations.Append(new ProblemsValidation()));

@@ -3,6 +3,8 @@ using static Backend.Toolkit.RateLimiting.Tests.Limiters;
 
 namespace Backend.Toolkit.RateLimiting.Tests;
 
+/// <remarks>One after the other: whoever listens to the meter makes everybody's requests cost memory.</remarks>
+[Collection("The meter")]
 public sealed class AllocationTests
 {
     [Fact]

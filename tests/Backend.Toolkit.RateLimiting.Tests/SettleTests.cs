@@ -36,6 +36,21 @@ public sealed class SettleTests
         limiter.TryAcquire("a", 10, out _).Should().BeTrue();
     }
 
+    [Theory]
+    [MemberData(nameof(Kinds))]
+    public void What_is_given_back_whole_leaves_a_limiter_as_if_never_used(SlidingWindowMode? kind)
+    {
+        FakeTimeProvider time = new();
+        var limiter = New(kind, time, Per(10, 60));
+        time.Advance(TimeSpan.FromSeconds(75));
+        limiter.TryAcquire("a", 4, out RateLimitDecision decision);
+
+        limiter.Settle(decision, 0);
+
+        limiter.TryAcquire("a", 0, out RateLimitDecision seen);
+        (seen.Remaining, seen.ResetAfter).Should().Be((10, TimeSpan.Zero));
+    }
+
     [Fact]
     public void A_bucket_can_owe_more_than_its_burst()
     {
