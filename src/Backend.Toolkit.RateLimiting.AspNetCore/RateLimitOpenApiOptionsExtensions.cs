@@ -1,0 +1,61 @@
+using Microsoft.AspNetCore.OpenApi;
+using Microsoft.OpenApi;
+
+namespace Backend.Toolkit.RateLimiting.AspNetCore;
+
+/// <summary>Documents the limits of endpoints.</summary>
+public static class RateLimitOpenApiOptionsExtensions
+{
+    /// <summary>
+    /// Documents on each operation that has a rate limit of its own the 429 with problem details and <c>Retry-After</c>, and the headers <c>RateLimit</c> and <c>RateLimit-Policy</c> of all its
+    /// answers. A 429 that the endpoint documents itself keeps its words.
+    /// </summary>
+    /// <param name="options">The options of the document.</param>
+    /// <returns>The options.</returns>
+    public static OpenApiOptions AddRateLimits(this OpenApiOptions options)
+    {
+        ArgumentNullException.ThrowIfNull(options);
+        return options.AddOperationTransformer(static (operation, context, _) =>
+        {
+            IList<object> metadata = context.Description.ActionDescriptor.EndpointMetadata;
+            if (metadata.OfType<RateLimitAttribute>().Any() && !metadata.OfType<DisableRateLimitAttribute>().Any())
+            {
+                Document(operation);
+            }
+
+            return Task.CompletedTask;
+        });
+    }
+
+    private static void Document(OpenApiOperation operation)
+    {
+        operation.Responses ??= [];
+        if (!operation.Responses.ContainsKey("429"))
+        {
+            operation.Responses["429"] = new OpenApiResponse
+            {
+                Description = "Too Many Requests",
+                Content = new Dictionary<string, OpenApiMediaType>
+                {
+                    ["application/problem+json"] = new() { Schema = new OpenApiSchema { Type = JsonSchemaType.Object } },
+                },
+            };
+        }
+
+        foreach ((string status, IOpenApiResponse answer) in operation.Responses)
+        {
+            if (answer is OpenApiResponse response)
+            {
+                response.Headers ??= new Dictionary<string, IOpenApiHeader>();
+                response.Headers.TryAdd(RateLimitMiddleware.PolicyHeader, Header("The quotas that hold: name;q=permits;w=seconds.", JsonSchemaType.String));
+                response.Headers.TryAdd(RateLimitMiddleware.StateHeader, Header("What is left: name;r=permits;t=seconds.", JsonSchemaType.String));
+                if (status == "429")
+                {
+                    response.Headers.TryAdd("Retry-After", Header("Seconds until the request may be made again.", JsonSchemaType.Integer));
+                }
+            }
+        }
+    }
+
+    private static OpenApiHeader Header(string description, JsonSchemaType type) => new() { Description = description, Schema = new OpenApiSchema { Type = type } };
+}
