@@ -4,6 +4,8 @@ using System.Text.Json;
 using System.Text.Json.Serialization;
 using Backend.Toolkit.CircuitBreakers;
 using Backend.Toolkit.Http;
+using Backend.Toolkit.RateLimiting;
+using Backend.Toolkit.RateLimiting.AspNetCore;
 using Backend.Toolkit.TimeoutBudgets;
 using Backend.Toolkit.TimeoutBudgets.AspNetCore;
 
@@ -24,6 +26,11 @@ internal static class ShopApplication
         // How long a request may take; what its caller says can only shorten it.
         services.AddTimeoutBudgets();
         services.AddOptions<RequestBudgetOptions>().BindConfiguration("RequestBudget");
+
+        // How often a client may ask, by its address.
+        services.AddRateLimits();
+        services.AddTokenBucketLimiter<HttpContext>("client", RateLimitKeys.IpPrefix);
+        services.AddOptions<KeyedTokenBucketLimiterOptions<HttpContext>>("client").BindConfiguration("RateLimits:client");
 
         // A charge goes budget -> retry -> circuit -> attempt timeout, all in the handler of the client. Without the toolkit, HttpClient gets the same limit
         // for the whole call, and nothing else.
@@ -58,6 +65,7 @@ internal static class ShopApplication
         app.UseExceptionHandler();
         app.UseStatusCodePages();
         app.UseTimeoutBudgets();
+        app.UseRateLimits(policy: plain ? null : "client");
 
         app.MapPost("/orders", async (NewOrder request, OrderStore orders, PaymentsClient payments, TimeProvider time, HttpContext context) =>
         {
@@ -92,8 +100,8 @@ internal static class ShopApplication
         });
         app.MapGet("/orders", (OrderStore orders) => orders.Newest(50));
         app.MapGet("/orders/{id:guid}", (Guid id, OrderStore orders) => orders.Find(id) is { } order ? Results.Ok(order) : Results.NotFound());
-        app.MapGet("/state", State);
-        app.MapGet("/", (OrderStore orders) => Results.Content(StatePage.Render(State(), orders.Newest(10)), "text/html; charset=utf-8"));
+        app.MapGet("/state", State).DisableRateLimit();
+        app.MapGet("/", (OrderStore orders) => Results.Content(StatePage.Render(State(), orders.Newest(10)), "text/html; charset=utf-8")).DisableRateLimit();
         return app;
 
         ShopState State()

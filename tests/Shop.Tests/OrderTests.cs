@@ -23,6 +23,24 @@ public sealed class OrderTests
     }
 
     [Fact]
+    public async Task A_client_that_asks_too_often_is_told_when_to_come_back_and_nothing_is_charged()
+    {
+        await using RunningShop shop = await RunningShop.StartAsync("--RateLimits:client:Limits:0:Permits=1", "--RateLimits:client:Limits:0:Period=01:00:00", "--RateLimits:client:Limits:0:Burst=2");
+
+        using HttpResponseMessage first = await shop.OrderAsync();
+        using HttpResponseMessage second = await shop.OrderAsync();
+        using HttpResponseMessage refused = await shop.OrderAsync();
+
+        first.Headers.GetValues("RateLimit-Policy").Should().Equal("\"client\";q=2;w=7200");
+        first.Headers.GetValues("RateLimit").Should().Equal("\"client\";r=1;t=3600");
+        second.StatusCode.Should().Be(HttpStatusCode.Created);
+        refused.StatusCode.Should().Be(HttpStatusCode.TooManyRequests);
+        refused.Headers.RetryAfter!.Delta.Should().BeCloseTo(TimeSpan.FromHours(1), TimeSpan.FromMinutes(1));
+        (await shop.ChargesAsync()).Should().Be(new ChargeCount(Calls: 2, Charged: 2));
+        (await shop.StateAsync()).Should().NotBeNull();
+    }
+
+    [Fact]
     public async Task Orders_are_listed_newest_first_and_at_most_fifty()
     {
         await using RunningShop shop = await RunningShop.StartAsync();
