@@ -234,14 +234,14 @@ internal sealed class Limiter : IDisposable
             }
 
             TimeSpan due = _ledger.DueAfter(key, limits, permits, settings.IsNewestFirst ? 0 : line.Permits);
-            bool isFull = permits + line.Permits > settings.QueueLimit && (!settings.IsNewestFirst || permits > settings.QueueLimit);
+            bool isFull = !line.HasRoomFor(permits, settings.QueueLimit) && (!settings.IsNewestFirst || permits > settings.QueueLimit);
             if (isFull || due == Timeout.InfiniteTimeSpan || due >= timeLeft)
             {
                 Interlocked.Decrement(ref _waiting);
                 return new ValueTask<RateLimitDecision>(Counted(RefusalBehind(line, limits, permits, due)));
             }
 
-            while (permits + line.Permits > settings.QueueLimit && line.Waiters.First is { } oldest)
+            while (!line.HasRoomFor(permits, settings.QueueLimit) && line.Waiters.First is { } oldest)
             {
                 Refuse(oldest.Value);
             }

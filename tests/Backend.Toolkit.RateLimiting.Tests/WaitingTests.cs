@@ -108,6 +108,21 @@ public sealed class WaitingTests
     }
 
     [Fact]
+    public async Task Those_who_wait_for_a_look_are_bounded_like_others()
+    {
+        FakeTimeProvider time = new();
+        var limiter = NewKeyed(time, queueLimit: 3, Per(1, 10));
+        limiter.TryAcquire("a", 1, out _);
+
+        Task<RateLimitDecision>[] looks = [.. Enumerable.Range(0, 10).Select(_ => limiter.AcquireDecisionAsync("a", 0).AsTask())];
+
+        looks.Count(look => !look.IsCompleted).Should().Be(3);
+        time.Advance(TimeSpan.FromSeconds(10));
+        RateLimitDecision[] decisions = await Task.WhenAll(looks).WaitAsync(Long);
+        decisions.Count(decision => decision.IsAdmitted).Should().Be(3);
+    }
+
+    [Fact]
     public async Task What_is_given_back_admits_who_waits()
     {
         var limiter = NewKeyed(new FakeTimeProvider(), queueLimit: 10, Per(10, 1000));
