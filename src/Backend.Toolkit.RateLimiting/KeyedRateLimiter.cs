@@ -40,4 +40,15 @@ public abstract class KeyedRateLimiter<TResource> : PartitionedRateLimiter<TReso
     /// <param name="actual">What it should have charged.</param>
     /// <exception cref="ArgumentOutOfRangeException"><paramref name="actual"/> is negative.</exception>
     public abstract void Settle(in RateLimitDecision decision, int actual);
+
+    /// <inheritdoc/>
+    protected override RateLimitLease AttemptAcquireCore(TResource resource, int permitCount)
+    {
+        TryAcquire(resource, permitCount, out RateLimitDecision decision);
+        return Lease.Of(decision, permitCount);
+    }
+
+    /// <inheritdoc/>
+    protected override ValueTask<RateLimitLease> AcquireAsyncCore(TResource resource, int permitCount, CancellationToken cancellationToken) =>
+        Lease.Of(AcquireDecisionAsync(resource, permitCount, cancellationToken), permitCount);
 }

@@ -52,17 +52,6 @@ public abstract class LocalKeyedRateLimiter<TResource> : KeyedRateLimiter<TResou
     }
 
     /// <inheritdoc/>
-    protected override RateLimitLease AttemptAcquireCore(TResource resource, int permitCount)
-    {
-        TryAcquire(resource, permitCount, out RateLimitDecision decision);
-        return Lease.Of(decision, permitCount);
-    }
-
-    /// <inheritdoc/>
-    protected override ValueTask<RateLimitLease> AcquireAsyncCore(TResource resource, int permitCount, CancellationToken cancellationToken) =>
-        Lease.Of(AcquireDecisionAsync(resource, permitCount, cancellationToken), permitCount);
-
-    /// <inheritdoc/>
     protected override void Dispose(bool disposing)
     {
         if (disposing)

@@ -54,10 +54,11 @@ public struct RateLimitDecision
     /// <param name="retryAfter">When the same request would be admitted; zero when it was.</param>
     /// <param name="resetAfter">When the limiter is as if never used.</param>
     /// <param name="source">What the limiter needs to settle the charge.</param>
-    public RateLimitDecision(bool isAdmitted, int permits, long remaining, TimeSpan retryAfter, TimeSpan resetAfter, object? source = null)
+    /// <param name="isShadowRefusal">Refused, but admitted since the limiter is in shadow mode.</param>
+    public RateLimitDecision(bool isAdmitted, int permits, long remaining, TimeSpan retryAfter, TimeSpan resetAfter, object? source = null, bool isShadowRefusal = false)
     {
         (_source, _permits) = (source, permits);
-        _flags = isAdmitted ? Flags.Admitted : Flags.None;
+        _flags = isShadowRefusal ? Flags.Admitted | Flags.Shadow : isAdmitted ? Flags.Admitted : Flags.None;
         (_words[0], _words[1], _words[2]) = (remaining, retryAfter.Ticks, resetAfter.Ticks);
     }
 

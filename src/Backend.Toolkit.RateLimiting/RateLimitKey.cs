@@ -19,7 +19,8 @@ public readonly struct RateLimitKey : IEquatable<RateLimitKey>
     /// <summary>Marks a number, by reference: no text from outside is this object.</summary>
     private static string Numeric { get; } = new('#', 1);
 
-    private bool IsNumber => ReferenceEquals(_text, Numeric);
+    /// <summary>Whether it was made from a number.</summary>
+    public bool IsNumber => ReferenceEquals(_text, Numeric);
 
     /// <summary>A key from a text.</summary>
     /// <param name="text">The text.</param>
