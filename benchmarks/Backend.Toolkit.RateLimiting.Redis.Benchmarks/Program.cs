@@ -1,0 +1,1 @@
+return args.Contains("--calls") ? await CallsPerRequest.RunAsync() : Comparison.Run(args);
