@@ -1,6 +1,7 @@
 // An order service that charges through a payments service, over HTTP, and stays up when payments does not.
 //   dotnet run --project samples/Shop                 serves until Ctrl-C
 //   dotnet run --project samples/Shop -- --tour       plays an incident, with the toolkit and without, and prints what users saw
+//   --redis localhost:6379         shares the clients' limits with other shops on that Redis
 //   --urls http://127.0.0.1:6000   another address    --data FOLDER   keeps the orders in FOLDER/orders.db    --plain true   without the toolkit
 using Shop;
 

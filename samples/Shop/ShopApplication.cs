@@ -6,8 +6,10 @@ using Backend.Toolkit.CircuitBreakers;
 using Backend.Toolkit.Http;
 using Backend.Toolkit.RateLimiting;
 using Backend.Toolkit.RateLimiting.AspNetCore;
+using Backend.Toolkit.RateLimiting.Redis;
 using Backend.Toolkit.TimeoutBudgets;
 using Backend.Toolkit.TimeoutBudgets.AspNetCore;
+using StackExchange.Redis;
 
 namespace Shop;
 
@@ -27,10 +29,19 @@ internal static class ShopApplication
         services.AddTimeoutBudgets();
         services.AddOptions<RequestBudgetOptions>().BindConfiguration("RequestBudget");
 
-        // How often a client may ask, by its address.
+        // How often a client may ask, by its address: of this shop, or of all shops on one Redis together.
         services.AddRateLimits();
-        services.AddTokenBucketLimiter<HttpContext>("client", RateLimitKeys.IpPrefix);
-        services.AddOptions<KeyedTokenBucketLimiterOptions<HttpContext>>("client").BindConfiguration("RateLimits:client");
+        if (configuration["redis"] is { } redis)
+        {
+            services.AddSingleton<IConnectionMultiplexer>(_ => ConnectionMultiplexer.Connect(redis, options => options.AbortOnConnectFail = false));
+            services.AddRedisTokenBucketLimiter<HttpContext>("client", RateLimitKeys.IpPrefix, o => o.Nodes = () => configuration.GetValue("nodes", 2));
+            services.AddOptions<RedisTokenBucketLimiterOptions<HttpContext>>("client").BindConfiguration("RateLimits:client");
+        }
+        else
+        {
+            services.AddTokenBucketLimiter<HttpContext>("client", RateLimitKeys.IpPrefix);
+            services.AddOptions<KeyedTokenBucketLimiterOptions<HttpContext>>("client").BindConfiguration("RateLimits:client");
+        }
 
         // A charge goes budget -> retry -> circuit -> attempt timeout, all in the handler of the client. Without the toolkit, HttpClient gets the same limit
         // for the whole call, and nothing else.

@@ -1,5 +1,6 @@
 using System.Net;
 using System.Text;
+using Backend.Toolkit.Tests;
 
 namespace Shop.Tests;
 
@@ -38,6 +39,45 @@ public sealed class OrderTests
         refused.Headers.RetryAfter!.Delta.Should().BeCloseTo(TimeSpan.FromHours(1), TimeSpan.FromMinutes(1));
         (await shop.ChargesAsync()).Should().Be(new ChargeCount(Calls: 2, Charged: 2));
         (await shop.StateAsync()).Should().NotBeNull();
+    }
+
+    [Fact]
+    public async Task Two_shops_on_one_Redis_hold_a_clients_limit_together()
+    {
+        await using RedisServer redis = await RedisServer.StartAsync();
+        string[] arguments =
+        [
+            $"--redis={redis.ConnectionString}", "--RateLimits:client:Limits:0:Permits=1", "--RateLimits:client:Limits:0:Period=10:00:00", "--RateLimits:client:Limits:0:Burst=4",
+            "--RateLimits:client:StoreTimeout=00:00:10", $"--RateLimits:client:KeyPrefix={Guid.NewGuid():N}:",
+        ];
+        await using RunningShop one = await RunningShop.StartAsync(arguments);
+        await using RunningShop two = await RunningShop.StartAsync(arguments);
+
+        List<HttpStatusCode> together = [];
+        for (int i = 0; i < 6; i++)
+        {
+            using HttpResponseMessage answer = await (i % 2 == 0 ? one : two).OrderAsync();
+            answer.Headers.GetValues("RateLimit").Should().ContainSingle().Which.Should().StartWith($"\"client\";r={Math.Max(0, 3 - i)};t=");
+            together.Add(answer.StatusCode);
+        }
+
+        together.Should().Equal(HttpStatusCode.Created, HttpStatusCode.Created, HttpStatusCode.Created, HttpStatusCode.Created, HttpStatusCode.TooManyRequests, HttpStatusCode.TooManyRequests);
+    }
+
+    [Fact]
+    public async Task A_shop_without_its_Redis_allows_its_clients_its_share()
+    {
+        await using RunningShop shop = await RunningShop.StartAsync(
+            $"--redis=127.0.0.1:{RedisServer.FreePort()},connectTimeout=100", "--nodes=2", "--RateLimits:client:Limits:0:Permits=1", "--RateLimits:client:Limits:0:Period=10:00:00", "--RateLimits:client:Limits:0:Burst=4");
+
+        List<HttpStatusCode> statuses = [];
+        for (int i = 0; i < 3; i++)
+        {
+            using HttpResponseMessage answer = await shop.OrderAsync();
+            statuses.Add(answer.StatusCode);
+        }
+
+        statuses.Should().Equal(HttpStatusCode.Created, HttpStatusCode.Created, HttpStatusCode.TooManyRequests);
     }
 
     [Fact]
