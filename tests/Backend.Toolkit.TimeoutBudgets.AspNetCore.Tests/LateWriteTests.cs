@@ -140,6 +140,7 @@ public sealed class LateWriteTests
         Func<Task> read = async () => await (await server.GetAsync("/", "100")).Content.ReadAsStringAsync().Soon();
 
         await read.Should().ThrowAsync<HttpRequestException>();
+        Eventually.BeTrue(() => server.Statuses.Count == 1, "the handler ends, which the client does not wait for");
         more.Should().Be(1);
     }
 
