@@ -87,8 +87,18 @@ internal sealed class RateLimitMiddleware(RequestDelegate next, EndpointPolicies
         return next(context);
     }
 
-    private ValueTask<RateLimitDecision> AcquireAsync(HttpContext context, in EndpointPolicies.Entry entry) =>
-        entry.Policy.Limiter.AcquireDecisionAsync(context, entry.Cost is null ? 1 : CostOf(context, entry), context.RequestAborted);
+    private ValueTask<RateLimitDecision> AcquireAsync(HttpContext context, in EndpointPolicies.Entry entry)
+    {
+        try
+        {
+            return entry.Policy.Limiter.AcquireDecisionAsync(context, entry.Cost is null ? 1 : CostOf(context, entry), context.RequestAborted);
+        }
+        catch (Exception exception)
+        {
+            // Thrown at once, as by a limiter that was disposed: what others charged is given back all the same.
+            return ValueTask.FromException<RateLimitDecision>(exception);
+        }
+    }
 
     private int CostOf(HttpContext context, in EndpointPolicies.Entry entry)
     {
