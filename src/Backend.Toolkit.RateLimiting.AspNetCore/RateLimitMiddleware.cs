@@ -23,6 +23,12 @@ internal sealed class RateLimitMiddleware(RequestDelegate next, EndpointPolicies
 
         // The application may use the middleware twice: what was charged is not charged again.
         RequestRateLimits limits = context.Features.Get<RequestRateLimits>() ?? new RequestRateLimits();
+        if (limits.IsOver)
+        {
+            // What runs again for a request that was not let in (UseStatusCodePagesWithReExecute) makes its answer.
+            return next(context);
+        }
+
         for (int i = 0; i < entries.Length; i++)
         {
             Policy policy = entries[i].Policy;
@@ -73,7 +79,7 @@ internal sealed class RateLimitMiddleware(RequestDelegate next, EndpointPolicies
         }
         catch (Exception)
         {
-            limits.Refund();
+            limits.GiveBack(context);
             throw;
         }
 
@@ -126,7 +132,7 @@ internal sealed class RateLimitMiddleware(RequestDelegate next, EndpointPolicies
 
     private async Task RefuseAsync(HttpContext context, Policy policy, RequestRateLimits limits, RateLimitDecision decision)
     {
-        limits.Refund();
+        limits.GiveBack(context);
         IHeaderDictionary headers = context.Response.Headers;
         headers[PolicyHeader] = policy.QuotaOf(context);
         headers[StateHeader] = policy.StateOf(decision);
@@ -144,7 +150,7 @@ internal sealed class RateLimitMiddleware(RequestDelegate next, EndpointPolicies
                 await onRefused(context, decision).ConfigureAwait(false);
                 return;
             }
-            catch (Exception exception) when (!context.Response.HasStarted)
+            catch (Exception exception) when (!context.Response.HasStarted && !context.RequestAborted.IsCancellationRequested)
             {
                 if (logger is not null)
                 {

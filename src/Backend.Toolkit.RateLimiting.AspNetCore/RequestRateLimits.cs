@@ -13,16 +13,19 @@ public sealed class RequestRateLimits
     {
     }
 
+    /// <summary>The request was not let in; it is neither charged nor asked for again.</summary>
+    internal bool IsOver { get; private set; }
+
     /// <summary>The names of the policies that admitted the request.</summary>
     public IEnumerable<string> Policies => Enumerable.Range(0, _count).Select(index => At(index).Policy.Name);
 
     /// <summary>The feature of a request.</summary>
     /// <param name="context">The request.</param>
-    /// <returns>The feature; null where no policy holds for the request.</returns>
+    /// <returns>The feature; null where no policy holds for the request, or one refused it.</returns>
     public static RequestRateLimits? Of(HttpContext context)
     {
         ArgumentNullException.ThrowIfNull(context);
-        return context.Features.Get<RequestRateLimits>();
+        return context.Features.Get<RequestRateLimits>() is { IsOver: false } limits ? limits : null;
     }
 
     /// <summary>What a policy said.</summary>
@@ -97,9 +100,11 @@ public sealed class RequestRateLimits
         At(_count - 1) = new Charged { Policy = policy, Decision = decision };
     }
 
-    /// <summary>Another policy refused.</summary>
-    internal void Refund()
+    /// <summary>The request is not let in: another policy refused, or failed.</summary>
+    internal void GiveBack(HttpContext context)
     {
+        IsOver = true;
+        context.Features.Set(this);
         for (int index = 0; index < _count; index++)
         {
             if (!At(index).IsSettled)
