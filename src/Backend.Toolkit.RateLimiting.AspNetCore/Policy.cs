@@ -38,13 +38,13 @@ internal sealed class Policy(string name, KeyedRateLimiter<HttpContext> limiter)
 
     public static long RetryAfterSeconds(in RateLimitDecision decision) => Math.Max(1, Seconds(decision.RetryAfter));
 
-    private static long Seconds(TimeSpan time) => (time.Ticks + TimeSpan.TicksPerSecond - 1) / TimeSpan.TicksPerSecond;
+    private static long Seconds(TimeSpan time) => (time.Ticks / TimeSpan.TicksPerSecond) + (time.Ticks % TimeSpan.TicksPerSecond > 0 ? 1 : 0);
 
     /// <summary>Of several limits the one that admits the least at once.</summary>
     private string QuotaText(IReadOnlyList<RateLimit> limits)
     {
         RateLimit least = limits.MinBy(Burst)!;
-        double seconds = Math.Max(1, Math.Ceiling(Burst(least) / least.Permits * least.Period.TotalSeconds));
+        double seconds = Math.Max(1, Math.Ceiling(Burst(least) * (double)least.Period.Ticks / (least.Permits * TimeSpan.TicksPerSecond)));
         return string.Create(CultureInfo.InvariantCulture, $"{_quoted};q={Burst(least)};w={(long)seconds}");
     }
 
