@@ -21,7 +21,9 @@ public sealed class RateLimitAttribute(string policy) : Attribute, IResourceFilt
     public void OnResourceExecuting(ResourceExecutingContext context)
     {
         ArgumentNullException.ThrowIfNull(context);
-        RequestRateLimits.ThrowIfNotLimited(context.HttpContext, new EndpointMetadataCollection(context.ActionDescriptor.EndpointMetadata), context.ActionDescriptor.DisplayName);
+        // Those of the endpoint, which also hold what conventions such as MapControllers().DisableRateLimit() added.
+        EndpointMetadataCollection metadata = context.HttpContext.GetEndpoint()?.Metadata ?? new EndpointMetadataCollection(context.ActionDescriptor.EndpointMetadata);
+        RequestRateLimits.ThrowIfNotLimited(context.HttpContext, metadata, context.ActionDescriptor.DisplayName);
     }
 
     /// <inheritdoc/>

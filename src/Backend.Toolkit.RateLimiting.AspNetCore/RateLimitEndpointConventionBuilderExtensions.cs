@@ -1,5 +1,6 @@
 using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Http;
+using Microsoft.AspNetCore.Routing;
 
 namespace Backend.Toolkit.RateLimiting.AspNetCore;
 
@@ -39,6 +40,13 @@ public static class RateLimitEndpointConventionBuilderExtensions
 
     private static void Guard(EndpointBuilder endpoint)
     {
+        // What the fallback is replaced by does not get its metadata.
+        if (endpoint.Metadata.OfType<IDynamicEndpointMetadata>().Any(dynamic => dynamic.IsDynamic))
+        {
+            throw new InvalidOperationException(
+                $"RequireRateLimit does not hold for {endpoint.DisplayName}, which routing replaces by a controller or a page. Put [RateLimit] on that, or name the policy in UseRateLimits().");
+        }
+
         if (endpoint.RequestDelegate is { } next)
         {
             var metadata = new EndpointMetadataCollection(endpoint.Metadata);
