@@ -27,13 +27,11 @@ public static class RateLimitApplicationBuilderExtensions
     {
         ArgumentNullException.ThrowIfNull(app);
         IServiceProvider services = app.ApplicationServices;
-        if (!services.GetServices<MatcherPolicy>().OfType<RateLimitGuard>().Any())
-        {
-            throw new InvalidOperationException("UseRateLimits() needs services that are missing. Call services.AddRateLimits().");
-        }
-
+        RateLimitGuard guard = services.GetServices<MatcherPolicy>().OfType<RateLimitGuard>().FirstOrDefault()
+            ?? throw new InvalidOperationException("UseRateLimits() needs services that are missing. Call services.AddRateLimits().");
         var policies = new EndpointPolicies(services, policy, cost);
         policies.Of(null);
+        guard.IsEverywhere |= policy is not null;
         ILogger<RateLimitMiddleware>? logger = services.GetService<ILogger<RateLimitMiddleware>>();
         return app.Use(next => new RateLimitMiddleware(next, policies, onRefused, logger).InvokeAsync);
     }

@@ -10,6 +10,9 @@ internal sealed class RateLimitGuard : MatcherPolicy, IEndpointSelectorPolicy
 {
     private readonly ConditionalWeakTable<Endpoint, Endpoint> _guarded = [];
 
+    /// <summary>The application has a policy for all its endpoints, which its document is to tell.</summary>
+    public bool IsEverywhere { get; set; }
+
     public override int Order => 0;
 
     public bool AppliesToEndpoints(IReadOnlyList<Endpoint> endpoints) => endpoints.Any(endpoint => endpoint.Metadata.GetMetadata<RateLimitAttribute>() is not null);

@@ -1,4 +1,8 @@
+using Microsoft.AspNetCore.Http;
+using Microsoft.AspNetCore.Mvc.Abstractions;
 using Microsoft.AspNetCore.OpenApi;
+using Microsoft.AspNetCore.Routing;
+using Microsoft.Extensions.DependencyInjection;
 using Microsoft.OpenApi;
 
 namespace Backend.Toolkit.RateLimiting.AspNetCore;
@@ -7,8 +11,8 @@ namespace Backend.Toolkit.RateLimiting.AspNetCore;
 public static class RateLimitOpenApiOptionsExtensions
 {
     /// <summary>
-    /// Documents on each operation that has a rate limit of its own the 429 with problem details and <c>Retry-After</c>, and the headers <c>RateLimit</c> and <c>RateLimit-Policy</c> of all its
-    /// answers. A 429 that the endpoint documents itself keeps its words.
+    /// Documents on each operation that has a rate limit, its own or that of the whole application, the 429 with problem details and <c>Retry-After</c>, and the headers <c>RateLimit</c> and
+    /// <c>RateLimit-Policy</c> of all its answers. A 429 that the endpoint documents itself keeps its words.
     /// </summary>
     /// <param name="options">The options of the document.</param>
     /// <returns>The options.</returns>
@@ -17,8 +21,14 @@ public static class RateLimitOpenApiOptionsExtensions
         ArgumentNullException.ThrowIfNull(options);
         return options.AddOperationTransformer(static (operation, context, _) =>
         {
-            IList<object> metadata = context.Description.ActionDescriptor.EndpointMetadata;
-            if (metadata.OfType<RateLimitAttribute>().Any() && !metadata.OfType<DisableRateLimitAttribute>().Any())
+            ActionDescriptor action = context.Description.ActionDescriptor;
+            IServiceProvider services = context.ApplicationServices;
+
+            // A controller's action does not know what conventions such as MapControllers().RequireRateLimit("api") added; its endpoint does.
+            Endpoint? endpoint = services.GetRequiredService<EndpointDataSource>().Endpoints.FirstOrDefault(endpoint => endpoint.Metadata.GetMetadata<ActionDescriptor>() == action);
+            IReadOnlyList<object> metadata = endpoint?.Metadata ?? new EndpointMetadataCollection(action.EndpointMetadata);
+            bool isLimited = metadata.OfType<RateLimitAttribute>().Any() || services.GetServices<MatcherPolicy>().OfType<RateLimitGuard>().Any(guard => guard.IsEverywhere);
+            if (isLimited && !metadata.OfType<DisableRateLimitAttribute>().Any())
             {
                 Document(operation);
             }

@@ -70,7 +70,7 @@ public sealed class GuardTests
 }
 
 [ApiController]
-[Route("/free")]
+[Route("/free-controller")]
 public sealed class FreeController : ControllerBase
 {
     [HttpGet]

@@ -74,32 +74,6 @@ public sealed class KeyTests
         }
     }
 
-    [Fact]
-    public async Task The_document_tells_of_the_429_and_of_the_headers()
-    {
-        await using Server server = await Server.StartAsync(
-            app =>
-            {
-                app.MapOpenApi();
-                app.MapGet("/limited", () => "ok").RequireRateLimit("api");
-                app.MapGet("/free", () => "ok");
-            },
-            services =>
-            {
-                RateLimitTests.Policy("api", 1, 1)(services);
-                services.AddOpenApi(options => options.AddRateLimits());
-            });
-
-        string document = await server.Client.GetStringAsync("/openapi/v1.json");
-
-        var paths = System.Text.Json.JsonDocument.Parse(document).RootElement.GetProperty("paths");
-        var responses = paths.GetProperty("/limited").GetProperty("get").GetProperty("responses");
-        responses.GetProperty("429").GetProperty("content").TryGetProperty("application/problem+json", out _).Should().BeTrue();
-        responses.GetProperty("429").GetProperty("headers").EnumerateObject().Select(header => header.Name).Should().BeEquivalentTo("RateLimit-Policy", "RateLimit", "Retry-After");
-        responses.GetProperty("200").GetProperty("headers").EnumerateObject().Select(header => header.Name).Should().BeEquivalentTo("RateLimit-Policy", "RateLimit");
-        paths.GetProperty("/free").GetProperty("get").GetProperty("responses").TryGetProperty("429", out _).Should().BeFalse();
-    }
-
     private static DefaultHttpContext From(string address)
     {
         var context = new DefaultHttpContext();
