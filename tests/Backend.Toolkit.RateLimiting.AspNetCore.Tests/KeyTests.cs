@@ -40,6 +40,38 @@ public sealed class KeyTests
     }
 
     [Fact]
+    public void A_user_without_an_identifier_is_known_by_name_and_one_who_is_not_authenticated_not_at_all()
+    {
+        var named = new DefaultHttpContext { User = new ClaimsPrincipal(new ClaimsIdentity([new Claim(ClaimTypes.Name, "ada")], "test")) };
+        var claimed = new DefaultHttpContext { User = new ClaimsPrincipal(new ClaimsIdentity([new Claim(ClaimTypes.NameIdentifier, "42"), new Claim(ClaimTypes.Name, "ada")])) };
+
+        RateLimitKeys.User(named).Should().Be(new RateLimitKey("ada"));
+        RateLimitKeys.User(claimed).Should().Be(default(RateLimitKey));
+    }
+
+    [Theory]
+    [InlineData("null")]
+    [InlineData("throws")]
+    [InlineData("megabyte")]
+    [InlineData("control")]
+    public async Task Keys_of_all_kinds_are_limited(string kind)
+    {
+        await using Server server = await Server.StartAsync(
+            app => app.UseRateLimits("api"),
+            services => services.AddTokenBucketLimiter<HttpContext>(
+                "api",
+                _ => kind switch { "null" => null, "throws" => throw new InvalidOperationException("no"), "megabyte" => new string('x', 1_000_000), _ => "\0\r\n\ud800" },
+                o => o.Limits.Add(new RateLimit(1, TimeSpan.FromMinutes(1)))),
+            use: false);
+
+        using HttpResponseMessage first = await server.Client.GetAsync("/");
+        using HttpResponseMessage second = await server.Client.GetAsync("/");
+
+        first.StatusCode.Should().Be(HttpStatusCode.NotFound, "nothing is there");
+        second.StatusCode.Should().Be(HttpStatusCode.TooManyRequests);
+    }
+
+    [Fact]
     public void An_admitted_request_costs_at_most_192_bytes_headers_and_feature_included()
     {
         using ServiceProvider services = new ServiceCollection().AddRateLimits().AddLogging()
