@@ -192,7 +192,7 @@ internal sealed class LogPlan : Plan
             }
         }
 
-        Volatile.Write(ref slot.Word(0), InDebt);
+        Unlock(slot, own, InDebt);
     }
 
     public override long Used(int limit, long instant, in Words held, ReadOnlySpan<uint> log) => _windows[limit].Used(log, Math.Max(instant, Newest(log)));
@@ -201,34 +201,35 @@ internal sealed class LogPlan : Plan
     private static bool TryLock(in Slot slot, out long word)
     {
         SpinWait spin = default;
-        while (true)
+        while (!TryLockOnce(slot, out word))
         {
-            word = Volatile.Read(ref slot.Word(0));
             if (word == Frozen || !slot.IsStillOurs)
             {
                 return false;
             }
 
-            if ((word & Locked) == 0 && Interlocked.CompareExchange(ref slot.Word(0), word | Locked, word) == word)
-            {
-                // The lock may have been let go by another key, with the same word, since the look at the fingerprint.
-                if (slot.IsStillOurs)
-                {
-                    return true;
-                }
-
-                Volatile.Write(ref slot.Word(0), word);
-                return false;
-            }
-
             spin.SpinOnce();
         }
+
+        return true;
     }
 
     private static bool TryLockOnce(in Slot slot, out long word)
     {
         word = Volatile.Read(ref slot.Word(0));
-        return word != Frozen && (word & Locked) == 0 && Interlocked.CompareExchange(ref slot.Word(0), word | Locked, word) == word;
+        if (word == Frozen || (word & Locked) != 0 || Interlocked.CompareExchange(ref slot.Word(0), word | Locked, word) != word)
+        {
+            return false;
+        }
+
+        // The lock may have been let go by another key, with the same word, since the slot was found.
+        if (slot.IsStillOurs)
+        {
+            return true;
+        }
+
+        Volatile.Write(ref slot.Word(0), word);
+        return false;
     }
 
     private void Unlock(in Slot slot, ReadOnlySpan<uint> log, long word)

@@ -121,7 +121,7 @@ internal sealed class WordPlan : Plan
     {
         held = default;
         long first = Volatile.Read(ref slot.Word(0));
-        if (first == Frozen || (!evenIfLive && !_first.IsDrained(first, instant))
+        if (first == Frozen || !slot.IsStillOurs || (!evenIfLive && !_first.IsDrained(first, instant))
             || Interlocked.CompareExchange(ref slot.Word(0), Frozen, first) != first)
         {
             return false;

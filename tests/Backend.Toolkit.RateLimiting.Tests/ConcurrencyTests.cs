@@ -209,15 +209,53 @@ public sealed class ConcurrencyTests
         admitted.Should().OnlyContain(count => count == 1);
     }
 
-    private static void OnThreads(Action<int> body)
+    [Theory]
+    [InlineData(null)]
+    [InlineData(SlidingWindowMode.Exact)]
+    public void A_key_whose_plan_changes_while_others_take_its_slot_never_gets_what_they_used(SlidingWindowMode? kind)
     {
-        Task[] threads = [.. Enumerable.Range(0, Threads).Select(thread => Task.Factory.StartNew(() => body(thread), CancellationToken.None, TaskCreationOptions.LongRunning, TaskScheduler.Default))];
-        Task.WaitAll(threads, TimeSpan.FromSeconds(60)).Should().BeTrue("nothing hangs");
+        // Few slots are free. Who took one uses up its limit, and gives back all; a key below zero changes its plan with every call, and never has more than one permit in use.
+        RateLimit[] own = [Per(5, 1000)];
+        int calls = 0, wrong = 0;
+        bool isDone = false;
+        var limiter = New(kind, new FakeTimeProvider(), WhenFull.Deny, [Per(20, 1000)], key => key < 0 && Interlocked.Increment(ref calls) % 2 == 0 ? own : null);
+        for (long key = 1_000; key < 1_059; key++)
+        {
+            limiter.TryAcquire(key, 20, out _);
+        }
+
+        OnThreads(thread =>
+        {
+            for (int i = 0; i < 1_500_000 && !Volatile.Read(ref isDone); i++)
+            {
+                long key = thread == 0 ? -1 - i % 4 : thread * 1_000_000 + i % 1_000;
+                if (thread == 0 && !limiter.TryAcquire(key, 0, out _))
+                {
+                    wrong++;
+                    break;
+                }
+
+                if ((thread > 0 || i % 8 < 4) && limiter.TryAcquire(key, thread == 0 ? 1 : 20, out RateLimitDecision decision))
+                {
+                    limiter.Settle(decision, 0);
+                }
+            }
+
+            Volatile.Write(ref isDone, true);
+        }, threads: 3);
+
+        wrong.Should().Be(0);
     }
 
-    private static KeyedRateLimiter<long> New(SlidingWindowMode? kind, TimeProvider time, WhenFull? whenFull, RateLimit[] limits) => kind is { } mode
-        ? new KeyedSlidingWindowLimiter<long>(With(new KeyedSlidingWindowLimiterOptions<long> { KeySelector = key => key, Mode = mode, Capacity = 64, WhenFull = whenFull ?? default }, limits), time)
-        : new KeyedTokenBucketLimiter<long>(With(new KeyedTokenBucketLimiterOptions<long> { KeySelector = key => key, Capacity = 64, WhenFull = whenFull ?? default }, limits), time);
+    private static void OnThreads(Action<int> body, int threads = Threads)
+    {
+        Task[] tasks = [.. Enumerable.Range(0, threads).Select(thread => Task.Factory.StartNew(() => body(thread), CancellationToken.None, TaskCreationOptions.LongRunning, TaskScheduler.Default))];
+        Task.WaitAll(tasks, TimeSpan.FromSeconds(60)).Should().BeTrue("nothing hangs");
+    }
+
+    private static KeyedRateLimiter<long> New(SlidingWindowMode? kind, TimeProvider time, WhenFull? whenFull, RateLimit[] limits, Func<long, IReadOnlyList<RateLimit>?>? limitsFor = null) => kind is { } mode
+        ? new KeyedSlidingWindowLimiter<long>(With(new KeyedSlidingWindowLimiterOptions<long> { KeySelector = key => key, Mode = mode, Capacity = 64, WhenFull = whenFull ?? default, LimitsFor = limitsFor }, limits), time)
+        : new KeyedTokenBucketLimiter<long>(With(new KeyedTokenBucketLimiterOptions<long> { KeySelector = key => key, Capacity = 64, WhenFull = whenFull ?? default, LimitsFor = limitsFor }, limits), time);
 
     private static void Update(KeyedRateLimiter<long> limiter, SlidingWindowMode? kind, RateLimit[] limits)
     {

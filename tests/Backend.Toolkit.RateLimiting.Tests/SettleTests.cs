@@ -52,6 +52,22 @@ public sealed class SettleTests
     }
 
     [Fact]
+    public void What_is_charged_after_a_reload_of_an_unused_key_is_given_back()
+    {
+        FakeTimeProvider time = new();
+        KeyedSlidingWindowLimiterOptions<string> Options(int permits) => With(new KeyedSlidingWindowLimiterOptions<string> { KeySelector = key => key, Mode = SlidingWindowMode.Exact }, Per(permits, 60));
+        var limiter = new KeyedSlidingWindowLimiter<string>(Options(10), time);
+        limiter.TryAcquire("a", 1, out RateLimitDecision first);
+        limiter.Settle(first, 0);
+        limiter.Update(Options(9));
+        limiter.TryAcquire("a", 9, out RateLimitDecision decision).Should().BeTrue();
+
+        limiter.Settle(decision, 0);
+
+        limiter.TryAcquire("a", 9, out _).Should().BeTrue();
+    }
+
+    [Fact]
     public void A_bucket_can_owe_more_than_its_burst()
     {
         FakeTimeProvider time = new();
