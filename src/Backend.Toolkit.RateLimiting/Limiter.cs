@@ -166,7 +166,7 @@ internal sealed class Limiter : IDisposable
             {
                 while (line.Waiters.First is { } oldest)
                 {
-                    Refuse(oldest.Value);
+                    Refuse(oldest);
                 }
             }
 
@@ -199,6 +199,14 @@ internal sealed class Limiter : IDisposable
         lock (_lock)
         {
             if (!_lines.TryGetValue(key, out Line? line))
+            {
+                decision = default;
+                return false;
+            }
+
+            // Those who are due, but for a timer that is late, go first; then there may be nobody to wait behind.
+            Admit(line);
+            if (line.Waiters.Count == 0)
             {
                 decision = default;
                 return false;
@@ -243,7 +251,7 @@ internal sealed class Limiter : IDisposable
 
             while (!line.HasRoomFor(permits, settings.QueueLimit) && line.Waiters.First is { } oldest)
             {
-                Refuse(oldest.Value);
+                Refuse(oldest);
             }
 
             node = line.Waiters.AddLast(new Waiter(line, permits, limits));
@@ -281,7 +289,7 @@ internal sealed class Limiter : IDisposable
                 return;
             }
 
-            Leave(node.Value);
+            Leave(node);
             node.Value.TrySetCanceled(cancellationToken);
             Admit(node.Value.Line);
             Schedule();
@@ -298,7 +306,7 @@ internal sealed class Limiter : IDisposable
             {
                 if (decision.RetryAfter == Timeout.InfiniteTimeSpan)
                 {
-                    Refuse(waiter);
+                    Refuse(next);
                     continue;
                 }
 
@@ -308,22 +316,23 @@ internal sealed class Limiter : IDisposable
                 return;
             }
 
-            Leave(waiter);
+            Leave(next);
             waiter.TrySetResult(Counted(decision));
         }
     }
 
-    private void Refuse(Waiter waiter)
+    private void Refuse(LinkedListNode<Waiter> node)
     {
-        Leave(waiter);
+        Waiter waiter = node.Value;
+        Leave(node);
         waiter.TrySetResult(Counted(RefusalBehind(waiter.Line, waiter.Limits, waiter.Permits, _ledger.DueAfter(waiter.Line.Key, waiter.Limits, waiter.Permits, 0))));
     }
 
-    private void Leave(Waiter waiter)
+    private void Leave(LinkedListNode<Waiter> node)
     {
-        Line line = waiter.Line;
-        line.Waiters.Remove(waiter);
-        line.Permits -= waiter.Permits;
+        Line line = node.Value.Line;
+        line.Waiters.Remove(node);
+        line.Permits -= node.Value.Permits;
         if (line.Waiters.Count == 0)
         {
             _lines.Remove(line.Key);

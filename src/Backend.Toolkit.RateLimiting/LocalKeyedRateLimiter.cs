@@ -62,6 +62,14 @@ public abstract class LocalKeyedRateLimiter<TResource> : KeyedRateLimiter<TResou
         base.Dispose(disposing);
     }
 
+    /// <inheritdoc/>
+    protected override ValueTask DisposeAsyncCore()
+    {
+        // The framework's DisposeAsync calls Dispose(false) after this.
+        Dispose(disposing: true);
+        return base.DisposeAsyncCore();
+    }
+
     /// <summary>The hash of the resource's key; never that of all without a slot, and free for the number of a plan in its low bits.</summary>
     private ulong Key(TResource resource)
     {

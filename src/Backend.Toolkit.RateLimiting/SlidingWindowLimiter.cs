@@ -86,4 +86,12 @@ public sealed class SlidingWindowLimiter : RateLimiter
 
         base.Dispose(disposing);
     }
+
+    /// <inheritdoc/>
+    protected override ValueTask DisposeAsyncCore()
+    {
+        // The framework's DisposeAsync calls Dispose(false) after this.
+        Dispose(disposing: true);
+        return base.DisposeAsyncCore();
+    }
 }

@@ -154,15 +154,23 @@ public abstract class FrameworkContractTests
         limiter.GetStatistics()!.CurrentAvailablePermits.Should().Be(2);
     }
 
-    [Fact]
-    public async Task Disposed_it_refuses_those_who_wait_and_throws_at_newcomers()
+    [Theory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public async Task Disposed_it_refuses_those_who_wait_and_throws_at_newcomers(bool asynchronously)
     {
         RateLimiter limiter = New(1, queueLimit: 1);
         limiter.AttemptAcquire();
         Task<RateLimitLease> waits = limiter.AcquireAsync().AsTask();
 
-        await limiter.DisposeAsync();
-        limiter.Dispose();
+        if (asynchronously)
+        {
+            await limiter.DisposeAsync();
+        }
+        else
+        {
+            limiter.Dispose();
+        }
 
         (await waits.WaitAsync(Long)).IsAcquired.Should().BeFalse();
         limiter.Invoking(it => it.AttemptAcquire()).Should().Throw<ObjectDisposedException>();

@@ -1,3 +1,4 @@
+using System.Threading.RateLimiting;
 using Microsoft.Extensions.Time.Testing;
 using static Backend.Toolkit.RateLimiting.Tests.Limiters;
 
@@ -120,6 +121,64 @@ public sealed class WaitingTests
         time.Advance(TimeSpan.FromSeconds(10));
         RateLimitDecision[] decisions = await Task.WhenAll(looks).WaitAsync(Long);
         decisions.Count(decision => decision.IsAdmitted).Should().Be(3);
+    }
+
+    [Fact]
+    public async Task Who_comes_when_all_who_wait_are_due_but_for_a_late_timer_is_admitted_after_them()
+    {
+        FakeTimeProvider time = new();
+        var limiter = NewKeyed(time, queueLimit: 10, Per(10_000, 1, 10));
+        limiter.TryAcquire("a", 10, out _);
+        Task<RateLimitDecision> wait = limiter.AcquireDecisionAsync("a").AsTask();
+
+        time.Advance(TimeSpan.FromMicroseconds(199));
+        limiter.TryAcquire("a", 1, out RateLimitDecision early).Should().BeFalse();
+        time.Advance(early.RetryAfter);
+
+        limiter.TryAcquire("a", 1, out _).Should().BeTrue();
+        early.RetryAfter.Should().Be(TimeSpan.FromMicroseconds(1));
+        (await wait.WaitAsync(Long)).IsAdmitted.Should().BeTrue();
+    }
+
+    [Theory]
+    [InlineData(QueueProcessingOrder.OldestFirst)]
+    [InlineData(QueueProcessingOrder.NewestFirst)]
+    public async Task A_long_line_that_gives_up_from_its_end_or_is_served_costs_the_same_for_each(QueueProcessingOrder order)
+    {
+        const int Waiters = 100_000;
+        FakeTimeProvider time = new();
+        var limiter = new TokenBucketLimiter(With(new TokenBucketLimiterOptions { QueueLimit = Waiters, QueueProcessingOrder = order }, Per(Waiters, 1)), time);
+        limiter.TryAcquire(Waiters, out _);
+        CancellationTokenSource[] sources = [.. Enumerable.Range(0, Waiters).Select(_ => new CancellationTokenSource())];
+        Task<RateLimitDecision>[] waits = [.. sources.Select(source => limiter.AcquireDecisionAsync(1, source.Token).AsTask())];
+
+        Task served = Task.Run(() =>
+        {
+            for (int i = Waiters - 1; order == QueueProcessingOrder.OldestFirst && i >= 0; i--)
+            {
+                sources[i].Cancel();
+            }
+
+            time.Advance(TimeSpan.FromSeconds(1));
+        }, CancellationToken.None);
+
+        // Were each looked for in the line, this would take a minute.
+        await served.WaitAsync(TimeSpan.FromSeconds(10));
+        await Task.WhenAll(waits).WaitAsync(Long).ContinueWith(_ => { }, TaskScheduler.Default);
+        waits.Should().OnlyContain(wait => order == QueueProcessingOrder.OldestFirst ? wait.IsCanceled : wait.IsCompletedSuccessfully);
+    }
+
+    [Fact]
+    public async Task Disposed_without_blocking_a_keyed_limiter_refuses_those_who_wait()
+    {
+        var limiter = NewKeyed(new FakeTimeProvider(), queueLimit: 10, Per(1, 10));
+        limiter.TryAcquire("a", 1, out _);
+        Task<RateLimitDecision> wait = limiter.AcquireDecisionAsync("a").AsTask();
+
+        await limiter.DisposeAsync();
+
+        (await wait.WaitAsync(Long)).IsAdmitted.Should().BeFalse();
+        limiter.Invoking(it => it.TryAcquire("a", 1, out RateLimitDecision _)).Should().Throw<ObjectDisposedException>();
     }
 
     [Fact]
