@@ -13,6 +13,9 @@ internal sealed class EstimateRule(long limit, TimeSpan window) : LimitRule
     private const long LargestCount = (1L << CountBits) - 1;
     private const long NumberMask = (1L << 22) - 1;
 
+    /// <summary>How many windows a word may be ahead of an instant: of a thread that was held up since it read its clock, or of a clock that went back.</summary>
+    private const long MostAhead = 16;
+
     private readonly long _window = window.Ticks;
 
     public override long Most => limit;
@@ -37,8 +40,8 @@ internal sealed class EstimateRule(long limit, TimeSpan window) : LimitRule
         Counts counts = Read(word, instant);
         return (counts.Number - (charge.After >> (2 * CountBits)) & NumberMask) switch
         {
-            0 => Word(counts.Number, counts.Before, Math.Max(0, counts.Now - permits)),
-            1 => Word(counts.Number, Math.Max(0, counts.Before - permits), counts.Now),
+            0 => Word(counts.Number, counts.Before, Less(counts.Now, permits)),
+            1 => Word(counts.Number, Less(counts.Before, permits), counts.Now),
             _ => word,
         };
     }
@@ -47,8 +50,8 @@ internal sealed class EstimateRule(long limit, TimeSpan window) : LimitRule
 
     public override long DrainedAt(long word, long instant)
     {
-        long windowsAgo = instant / _window - (word >> (2 * CountBits)) & NumberMask;
-        long start = (instant / _window - (windowsAgo == NumberMask ? -1 : windowsAgo)) * _window;
+        long ahead = Ahead(word, instant / _window);
+        long start = (instant / _window + (ahead <= MostAhead ? ahead : ahead - NumberMask - 1)) * _window;
         return (word & LargestCount) > 0 ? start + 2 * _window
             : (word >> CountBits & LargestCount) > 0 ? start + _window
             : 0;
@@ -103,23 +106,29 @@ internal sealed class EstimateRule(long limit, TimeSpan window) : LimitRule
         ? 0
         : (long)(((UInt128)counts.Before * (UInt128)(_window - counts.Elapsed) + (UInt128)_window - 1) / (UInt128)_window);
 
+    /// <summary>A count that is full of debt says nothing about what it would be without the charge.</summary>
+    private static long Less(long count, long permits) => count == LargestCount ? count : Math.Max(0, count - permits);
+
     private bool Fits(Counts counts, long permits)
     {
         long room = limit - counts.Now - permits;
         return room >= 0 && (UInt128)counts.Before * (UInt128)(_window - counts.Elapsed) <= (UInt128)room * (UInt128)_window;
     }
 
-    /// <summary>The word as it counts at the instant. One from the next window, charged by a thread with a newer clock, is read at that window's start.</summary>
+    /// <summary>How many windows the word is ahead of one, modulo 2^22.</summary>
+    private static long Ahead(long word, long number) => (word >> (2 * CountBits)) - number & NumberMask;
+
+    /// <summary>The word as it counts at the instant. One from a later window is read at that window's start.</summary>
     private Counts Read(long word, long instant)
     {
         long number = instant / _window;
         long elapsed = instant - number * _window;
         long now = word & LargestCount, before = word >> CountBits & LargestCount;
-        return ((word >> (2 * CountBits)) - number & NumberMask) switch
+        return Ahead(word, number) switch
         {
             0 => new Counts(number, number * _window, elapsed, before, now),
             NumberMask => new Counts(number, number * _window, elapsed, now, 0),
-            1 when word != 0 => new Counts(number + 1, (number + 1) * _window, 0, before, now),
+            <= MostAhead and var ahead when word != 0 => new Counts(number + ahead, (number + ahead) * _window, 0, before, now),
             _ => new Counts(number, number * _window, elapsed, 0, 0),
         };
     }

@@ -177,7 +177,7 @@ internal sealed class KeyTable
 
             slot.Log.CopyTo(log);
             Plan plan = from.Id == 0 ? other.Default : other.PlanOf(from.Limits) ?? other.Default;
-            other.Take(fingerprint & KeyMask, plan, instant, from, held, log);
+            other.Take(fingerprint & KeyMask, _sets == other._sets ? index : -1, plan, instant, from, held, log);
         }
     }
 
@@ -381,13 +381,13 @@ internal sealed class KeyTable
         }
     }
 
-    /// <summary>Takes in what a key holds in another table. When this one is smaller and full, the key closest to drained is forgotten.</summary>
-    private void Take(ulong key, Plan plan, long instant, Plan from, in Words held, ReadOnlySpan<uint> log)
+    /// <summary>Takes in what a key holds in another table: in the same slot when there is one, since a full table may have room in no other order. When this one is smaller and full, the key closest to drained is forgotten.</summary>
+    private void Take(ulong key, int index, Plan plan, long instant, Plan from, in Words held, ReadOnlySpan<uint> log)
     {
         Slot slot;
-        if (key == Shared)
+        if (key == Shared || index >= 0)
         {
-            slot = SlotAt(_sharedSlot, out _);
+            slot = SlotAt(key == Shared ? _sharedSlot : index, out _);
             Default.TryFreeze(slot, instant, evenIfLive: true, out _);
         }
         else if (!TryTake(key, instant, out slot) && !TryEvict(key, instant, out slot))

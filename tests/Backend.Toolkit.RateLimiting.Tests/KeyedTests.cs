@@ -214,6 +214,23 @@ public sealed class KeyedTests
         }
     }
 
+    [Theory]
+    [InlineData(WhenFull.Deny)]
+    [InlineData(WhenFull.SharedOverflow)]
+    public void A_reload_of_a_full_table_forgets_nobody(WhenFull whenFull)
+    {
+        KeyedTokenBucketLimiterOptions<long> Options(double seconds) => With(new KeyedTokenBucketLimiterOptions<long> { KeySelector = key => key, Capacity = 64, WhenFull = whenFull }, Per(1, seconds));
+        for (int i = 0; i < 20; i++)
+        {
+            var limiter = new KeyedTokenBucketLimiter<long>(Options(1000), new FakeTimeProvider());
+            long[] admitted = [.. Enumerable.Range(0, 5_000).Select(key => (long)key).Where(key => limiter.TryAcquire(key, 1, out _))];
+
+            limiter.Update(Options(1001));
+
+            admitted.Count(key => limiter.TryAcquire(key, 1, out _)).Should().Be(0);
+        }
+    }
+
     private static long Fill(KeyedRateLimiter<long> limiter)
     {
         long key = 0;

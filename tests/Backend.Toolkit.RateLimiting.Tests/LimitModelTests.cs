@@ -1,4 +1,5 @@
 using System.Numerics;
+using System.Threading.RateLimiting;
 using CsCheck;
 using Microsoft.Extensions.Time.Testing;
 using static Backend.Toolkit.RateLimiting.Tests.Limiters;
@@ -239,6 +240,32 @@ public sealed class LimitModelTests
                 return room < 0 ? 0 : (long)(room / ticks);
             }
         }, iter: 2_000);
+
+    [Theory]
+    [InlineData(null, 1)]
+    [InlineData(null, 16)]
+    [InlineData(SlidingWindowMode.Estimate, 1)]
+    [InlineData(SlidingWindowMode.Estimate, 2)]
+    [InlineData(SlidingWindowMode.Estimate, 16)]
+    [InlineData(SlidingWindowMode.Exact, 16)]
+    public void A_clock_that_goes_back_gives_nothing_back_and_retries_stay_exact(SlidingWindowMode? mode, int seconds)
+    {
+        HandTime time = new();
+        RateLimiter limiter = mode is { } kind ? Window(time, kind, Per(10, 1)) : Bucket(time, Per(10, 1));
+        time.Now = TimeSpan.FromSeconds(50);
+        limiter.AttemptAcquire(10).IsAcquired.Should().BeTrue();
+
+        time.Now -= TimeSpan.FromSeconds(seconds);
+        limiter.AttemptAcquire().TryGetMetadata(MetadataName.RetryAfter, out TimeSpan retryAfter).Should().BeTrue();
+
+        time.Now += retryAfter - TimeSpan.FromTicks(1);
+        limiter.AttemptAcquire().IsAcquired.Should().BeFalse();
+        limiter.IdleDuration.Should().BeNull();
+        time.Now += TimeSpan.FromTicks(1);
+        limiter.AttemptAcquire().IsAcquired.Should().BeTrue();
+        time.Now += TimeSpan.FromDays(30);
+        limiter.IdleDuration.Should().BeGreaterThan(TimeSpan.FromDays(29));
+    }
 
     [Theory]
     [InlineData(SlidingWindowMode.Estimate)]

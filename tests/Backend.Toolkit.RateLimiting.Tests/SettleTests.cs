@@ -83,6 +83,21 @@ public sealed class SettleTests
     }
 
     [Fact]
+    public void An_estimate_full_of_debt_gives_nothing_back()
+    {
+        FakeTimeProvider time = new();
+        var limiter = New(SlidingWindowMode.Estimate, time, Per(1_000_000, 10));
+        limiter.TryAcquire("a", 1_000_000, out RateLimitDecision decision);
+        limiter.TryAcquire("a", 1, out RateLimitDecision refused);
+        limiter.Settle(refused, int.MaxValue);
+
+        limiter.Settle(decision, 0);
+
+        time.Advance(TimeSpan.FromSeconds(15));
+        limiter.TryAcquire("a", 1, out _).Should().BeFalse();
+    }
+
+    [Fact]
     public void Debt_without_measure_overflows_nothing()
     {
         var limiter = New(null, new FakeTimeProvider(), PerSecond(300_000_000, burst: int.MaxValue), Per(1, 86_400 * 3000));

@@ -68,6 +68,16 @@ internal sealed class LogList : ILogger<TokenBucketLimiter>, ILogger<KeyedTokenB
     }
 }
 
+/// <summary>Time that is set by hand, also back.</summary>
+internal sealed class HandTime : TimeProvider
+{
+    public TimeSpan Now { get; set; }
+
+    public override long TimestampFrequency => TimeSpan.TicksPerSecond;
+
+    public override long GetTimestamp() => Now.Ticks;
+}
+
 /// <summary>Time that counts the timers that are made.</summary>
 internal sealed class TimerCountingTime : FakeTimeProvider
 {
