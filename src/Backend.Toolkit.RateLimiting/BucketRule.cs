@@ -70,7 +70,8 @@ internal sealed class BucketRule : LimitRule
 
     public override bool IsDrained(long word, long instant) => word <= Given(instant);
 
-    public override long DrainedAt(long word, long instant) => InstantOf(word);
+    /// <remarks>Debt that outlasts the clock: later than any instant, but a slot that is being moved says <see cref="LimitRule.Never"/>.</remarks>
+    public override long DrainedAt(long word, long instant) => Math.Min(InstantOf(word), Never - 1);
 
     public override long AdmitsAt(long word, long instant, long permits) =>
         permits > Burst ? Never : Math.Max(instant, InstantOf(Math.Max(word, Given(instant)) - BurstUnits + permits * UnitsPerToken));

@@ -30,6 +30,7 @@ internal sealed class KeyTable
     private readonly long[][] _further;
     private readonly uint[] _log;
     private long[]? _refunded;
+    private long _refundedByAll;
     private readonly int _firstSlot;
     private readonly int _logLength;
     private readonly int _sharedSlot;
@@ -130,7 +131,8 @@ internal sealed class KeyTable
                     return false;
                 }
 
-                Volatile.Write(ref refunded[index], refunded[index] + permits);
+                Interlocked.Add(ref _refundedByAll, permits);
+                Interlocked.Add(ref refunded[index], permits);
             }
 
             return true;
@@ -141,7 +143,7 @@ internal sealed class KeyTable
     {
         int index = Find(key, out ulong fingerprint);
         return permits > plan.Most ? LimitRule.Never
-            : index < 0 ? instant
+            : index < 0 ? AdmitsWithoutSlotAt(key, instant, permits, ahead)
             : _plans[(byte)fingerprint]!.AdmitsAt(new Slot(this, index, fingerprint), instant, permits, ahead);
     }
 
@@ -252,6 +254,11 @@ internal sealed class KeyTable
     /// <summary>A key that is not here is as one never used; while the table is being moved it may be elsewhere.</summary>
     private Charge Look(ulong key, Plan plan, long instant, int permits, out RateLimitDecision decision)
     {
+        if (permits == 0 && RoomAt(key, instant) > instant)
+        {
+            return Overflow(key, plan, instant, permits, out decision);
+        }
+
         decision = plan.Unused(key, instant, permits);
         return Volatile.Read(ref _isMoved) ? Charge.Lost : decision.IsAdmitted ? Charge.Admitted : Charge.Refused;
     }
@@ -268,6 +275,12 @@ internal sealed class KeyTable
 
             if (TryTake(key, instant, out Slot slot) || (_whenFull == WhenFull.EvictClosestToDrained && TryEvict(key, instant, out slot)))
             {
+                // What this key was given back in another slot counts here, too: at most what all were.
+                if (Volatile.Read(ref _refunded) is { } refunded)
+                {
+                    Volatile.Write(ref refunded[slot.Index], Volatile.Read(ref _refundedByAll));
+                }
+
                 plan.Start(slot, key | plan.Id, instant, permits, out decision);
                 return Charge.Admitted;
             }
@@ -276,18 +289,33 @@ internal sealed class KeyTable
             {
                 return Charge.Lost;
             }
-
-            if (_whenFull == WhenFull.Deny)
-            {
-                decision = new RateLimitDecision(false, permits, plan, key, instant, 0, new TimeSpan(Math.Max(1, ClosestToDrained(key, instant, out _) - instant)), TimeSpan.Zero);
-                return Charge.Refused;
-            }
         }
 
-        var shared = new Slot(this, _sharedSlot, Volatile.Read(ref At(_sharedSlot).Fingerprint));
-        return !isDebt ? Default.TryCharge(shared, instant, permits, out decision)
-            : Default.TryOwe(shared, instant, permits) ? Charge.Admitted : Charge.Lost;
+        return !isDebt || _whenFull == WhenFull.Deny ? Overflow(key, plan, instant, permits, out decision)
+            : Default.TryOwe(SharedSlot, instant, permits) ? Charge.Admitted : Charge.Lost;
     }
+
+    /// <summary>What a key gets for which there is no room: a refusal, or a share of one limit.</summary>
+    private Charge Overflow(ulong key, Plan plan, long instant, int permits, out RateLimitDecision decision)
+    {
+        if (_whenFull == WhenFull.SharedOverflow)
+        {
+            return Default.TryCharge(SharedSlot, instant, permits, out decision);
+        }
+
+        decision = new RateLimitDecision(false, permits, plan, key, instant, 0, new TimeSpan(Math.Max(1, RoomAt(key, instant) - instant)), TimeSpan.Zero);
+        return Charge.Refused;
+    }
+
+    private long AdmitsWithoutSlotAt(ulong key, long instant, int permits, long ahead)
+    {
+        long room = RoomAt(key, instant);
+        return room > instant && _whenFull == WhenFull.SharedOverflow ? Math.Min(room, Default.AdmitsAt(SharedSlot, instant, permits, ahead)) : room;
+    }
+
+    /// <summary>When a key without a slot can have one.</summary>
+    private long RoomAt(ulong key, long instant) =>
+        key == Shared || _whenFull == WhenFull.EvictClosestToDrained || ClosestToDrained(key, instant, out _) is var at && at == LimitRule.Never ? instant : Math.Max(at, instant);
 
     /// <summary>Freezes a slot that is free or whose key has drained, in the emptier of the two sets, else in the overflow set.</summary>
     private bool TryTake(ulong key, long instant, out Slot slot)
@@ -397,6 +425,8 @@ internal sealed class KeyTable
 
         plan.Start(slot, key | plan.Id, instant, from, held, log);
     }
+
+    private Slot SharedSlot => new(this, _sharedSlot, Volatile.Read(ref At(_sharedSlot).Fingerprint));
 
     private Slot SlotAt(int index, out Plan plan)
     {

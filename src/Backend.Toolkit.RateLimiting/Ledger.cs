@@ -60,7 +60,7 @@ internal sealed class Ledger
     public void Settle(in RateLimitDecision decision, int actual)
     {
         int difference = actual - decision.Charged;
-        if (difference == 0 || decision.Source is not Plan source)
+        if (difference == 0 || decision.IsShadowRefusal || decision.Source is not Plan source)
         {
             return;
         }

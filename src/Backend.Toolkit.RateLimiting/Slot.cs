@@ -7,12 +7,14 @@ internal readonly ref struct Slot(KeyTable table, int index, ulong fingerprint)
 
     public ulong Fingerprint => fingerprint;
 
+    public int Index => index;
+
     /// <summary>Asked between the reading of a word and the compare-and-swap on it: then the word read was this key's, and so is the word changed.</summary>
     public bool IsStillOurs => Volatile.Read(ref _entry.Fingerprint) == fingerprint;
 
     public ref long FirstWord => ref _entry.Word;
 
-    /// <summary>The permits that were ever given back to whoever had this slot.</summary>
+    /// <summary>Grows by the permits that are given back to the key that has this slot, and also when another takes it.</summary>
     public long Refunded => table.RefundedOf(index);
 
     public Span<uint> Log => table.LogOf(index);

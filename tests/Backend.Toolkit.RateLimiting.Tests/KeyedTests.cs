@@ -217,6 +217,31 @@ public sealed class KeyedTests
     [Theory]
     [InlineData(WhenFull.Deny)]
     [InlineData(WhenFull.SharedOverflow)]
+    public async Task A_key_without_room_is_told_so_by_a_look_and_in_the_queue(WhenFull whenFull)
+    {
+        FakeTimeProvider time = new();
+        TimeSpan? left = TimeSpan.FromSeconds(10);
+        var limiter = new KeyedTokenBucketLimiter<long>(
+            With(new KeyedTokenBucketLimiterOptions<long> { KeySelector = key => key, Capacity = 64, WhenFull = whenFull, QueueLimit = 1, TimeLeft = () => left }, Per(1, 10)), time);
+        long key = Enumerable.Range(0, 5_000).Where(key => !limiter.TryAcquire(key, 1, out _)).Last();
+
+        limiter.TryAcquire(key, 0, out RateLimitDecision look).Should().BeFalse();
+        RateLimitDecision late = await limiter.AcquireDecisionAsync(key);
+        left = null;
+        Task<RateLimitDecision> wait = limiter.AcquireDecisionAsync(key).AsTask();
+        RateLimitDecision behind = await limiter.AcquireDecisionAsync(key);
+
+        wait.IsCompleted.Should().BeFalse();
+        (look.Remaining, look.RetryAfter).Should().Be((0, TimeSpan.FromSeconds(10)));
+        late.RetryAfter.Should().Be(TimeSpan.FromSeconds(10));
+        behind.RetryAfter.Should().BeGreaterThanOrEqualTo(TimeSpan.FromSeconds(10));
+        time.Advance(TimeSpan.FromSeconds(10));
+        (await wait.WaitAsync(TimeSpan.FromSeconds(30))).IsAdmitted.Should().BeTrue();
+    }
+
+    [Theory]
+    [InlineData(WhenFull.Deny)]
+    [InlineData(WhenFull.SharedOverflow)]
     public void A_reload_of_a_full_table_forgets_nobody(WhenFull whenFull)
     {
         KeyedTokenBucketLimiterOptions<long> Options(double seconds) => With(new KeyedTokenBucketLimiterOptions<long> { KeySelector = key => key, Capacity = 64, WhenFull = whenFull }, Per(1, seconds));

@@ -241,6 +241,21 @@ public sealed class LimitModelTests
             }
         }, iter: 2_000);
 
+    [Fact]
+    public async Task Debt_that_outlasts_the_clock_hangs_nobody()
+    {
+        HandTime time = new();
+        var limiter = Bucket(time, Per(1, 86_400));
+        time.Now = TimeSpan.FromDays(365 * 150);
+        limiter.TryAcquire(1, out RateLimitDecision decision).Should().BeTrue();
+
+        limiter.Settle(decision, int.MaxValue);
+
+        TimeSpan? idle = await Task.Run(() => limiter.IdleDuration, TestContext.Current.CancellationToken).WaitAsync(TimeSpan.FromSeconds(10), TestContext.Current.CancellationToken);
+        idle.Should().BeNull();
+        limiter.TryAcquire(1, out _).Should().BeFalse();
+    }
+
     [Theory]
     [InlineData(null, 1)]
     [InlineData(null, 16)]

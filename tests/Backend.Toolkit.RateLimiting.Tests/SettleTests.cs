@@ -98,6 +98,36 @@ public sealed class SettleTests
     }
 
     [Fact]
+    public void A_key_that_drained_and_came_back_in_another_slot_is_given_nothing_back_of_before()
+    {
+        FakeTimeProvider time = new();
+        for (int round = 0; round < 20; round++)
+        {
+            var limiter = new KeyedTokenBucketLimiter<long>(With(new KeyedTokenBucketLimiterOptions<long> { KeySelector = key => key, Capacity = 64, WhenFull = WhenFull.Deny }, Per(10, 10)), time);
+            for (int i = 0; i < 10; i++)
+            {
+                limiter.TryAcquire(1, 10, out RateLimitDecision whole);
+                limiter.Settle(whole, 0);
+            }
+
+            limiter.TryAcquire(1, 10, out RateLimitDecision before).Should().BeTrue();
+            time.Advance(TimeSpan.FromSeconds(10));
+            for (long other = 100; other < 1_000; other++)
+            {
+                limiter.TryAcquire(other, other % 2 == 0 ? 1 : 9, out _);
+            }
+
+            time.Advance(TimeSpan.FromSeconds(1));
+            if (limiter.TryAcquire(1, 10, out RateLimitDecision _))
+            {
+                limiter.Settle(before, 0);
+
+                limiter.TryAcquire(1, 1, out _).Should().BeFalse();
+            }
+        }
+    }
+
+    [Fact]
     public void Debt_without_measure_overflows_nothing()
     {
         var limiter = New(null, new FakeTimeProvider(), PerSecond(300_000_000, burst: int.MaxValue), Per(1, 86_400 * 3000));

@@ -39,6 +39,7 @@ public sealed class TelemetryTests
         shadow.RetryAfter.Should().Be(TimeSpan.FromSeconds(10));
         metrics.Of("backend.toolkit.ratelimit.requests", "shadow_refused").Should().Be(3);
         limiter.Settle(shadow, 0);
+        limiter.Settle(never, 3);
         time.Advance(TimeSpan.FromSeconds(10));
         limiter.TryAcquire(1, out RateLimitDecision again);
         again.IsShadowRefusal.Should().BeFalse();
