@@ -73,6 +73,16 @@ internal sealed class KeyTable
 
     public long RefundedOf(int slot) => Volatile.Read(ref _refunded) is { } refunded ? Volatile.Read(ref refunded[slot]) : 0;
 
+    /// <summary>Permits that were given back; before anybody settles, nobody asks.</summary>
+    public void CountRefund(int slot, int permits)
+    {
+        if (Volatile.Read(ref _refunded) is { } refunded)
+        {
+            Interlocked.Add(ref _refundedByAll, permits);
+            Interlocked.Add(ref refunded[slot], permits);
+        }
+    }
+
     public Span<uint> LogOf(int slot) => _log.AsSpan(slot * _logLength, _logLength);
 
     /// <summary>The plan of these limits; null when they are not valid or do not fit this table: too many, longer logs than the default's, or the 256th different ones.</summary>
@@ -120,10 +130,9 @@ internal sealed class KeyTable
 
             if (index >= 0)
             {
-                if (Volatile.Read(ref _refunded) is not { } refunded)
+                if (Volatile.Read(ref _refunded) is null)
                 {
-                    refunded = new long[_sharedSlot + 1];
-                    refunded = Interlocked.CompareExchange(ref _refunded, refunded, null) ?? refunded;
+                    Interlocked.CompareExchange(ref _refunded, new long[_sharedSlot + 1], null);
                 }
 
                 if (!_plans[(byte)fingerprint]!.TryRefund(new Slot(this, index, fingerprint), instant, permits, decision))
@@ -131,8 +140,7 @@ internal sealed class KeyTable
                     return false;
                 }
 
-                Interlocked.Add(ref _refundedByAll, permits);
-                Interlocked.Add(ref refunded[index], permits);
+                CountRefund(index, permits);
             }
 
             return true;

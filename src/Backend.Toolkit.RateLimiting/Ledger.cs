@@ -13,7 +13,7 @@ internal sealed class Ledger
     {
         Clock = new Clock(timeProvider);
         _locks = [.. Enumerable.Range(0, settings.Capacity > 0 ? 256 : 1).Select(_ => new Lock())];
-        _table = settings.MakeTable(_locks);
+        _table = settings.MakeTable(_locks, Clock);
     }
 
     public Clock Clock { get; }
@@ -107,7 +107,7 @@ internal sealed class Ledger
     /// <summary>Goes on with other limits; what was charged stays charged. Callers wait for as long as it takes to copy the table.</summary>
     public void Update(LimiterSettings settings)
     {
-        KeyTable table = settings.MakeTable(_locks);
+        KeyTable table = settings.MakeTable(_locks, Clock);
         foreach (Lock one in _locks)
         {
             one.Enter();

@@ -33,10 +33,10 @@ internal sealed record LimiterSettings(
     public bool HasTableOf(LimiterSettings other) =>
         Kind == other.Kind && Capacity == other.Capacity && WhenFull == other.WhenFull && LimitsComparer.Instance.Equals(Limits, other.Limits);
 
-    public KeyTable MakeTable(Lock[] locks) => new(Name, Capacity, WhenFull, Limits, MakePlan, locks);
+    public KeyTable MakeTable(Lock[] locks, Clock clock) => new(Name, Capacity, WhenFull, Limits, (limits, id) => MakePlan(limits, id, clock), locks);
 
-    private Plan? MakePlan(IReadOnlyList<RateLimit> limits, byte id) =>
+    private Plan? MakePlan(IReadOnlyList<RateLimit> limits, byte id, Clock clock) =>
         limits.Count == 0 || limits.Any(limit => limit is null || limit.Problem(Kind) is not null) ? null
         : Kind == LimitKind.Log ? new LogPlan(limits, id)
-        : new WordPlan(limits, id, [.. limits.Select(limit => Kind == LimitKind.Bucket ? (LimitRule)new BucketRule(limit) : new EstimateRule((long)limit.Permits, limit.Period))]);
+        : new WordPlan(limits, id, [.. limits.Select(limit => Kind == LimitKind.Bucket ? (LimitRule)new BucketRule(limit) : new EstimateRule((long)limit.Permits, limit.Period))], clock);
 }

@@ -17,6 +17,8 @@ internal readonly ref struct Slot(KeyTable table, int index, ulong fingerprint)
     /// <summary>Grows by the permits that are given back to the key that has this slot, and also when another takes it.</summary>
     public long Refunded => table.RefundedOf(index);
 
+    public void CountRefund(int permits) => table.CountRefund(index, permits);
+
     public Span<uint> Log => table.LogOf(index);
 
     public ref long Word(int window) => ref window == 0 ? ref _entry.Word : ref table.FurtherWordOf(index, window);

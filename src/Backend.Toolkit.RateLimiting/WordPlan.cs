@@ -8,11 +8,12 @@ internal sealed class WordPlan : Plan
 {
     private readonly LimitRule[] _rules;
     private readonly LimitRule _first;
+    private readonly Clock _clock;
 
-    public WordPlan(IReadOnlyList<RateLimit> limits, byte id, LimitRule[] rules)
+    public WordPlan(IReadOnlyList<RateLimit> limits, byte id, LimitRule[] rules, Clock clock)
         : base(limits, id)
     {
-        (_rules, _first) = (rules, rules[0]);
+        (_rules, _first, _clock) = (rules, rules[0], clock);
         Most = rules.Min(rule => rule.Most);
     }
 
@@ -91,7 +92,7 @@ internal sealed class WordPlan : Plan
     }
 
     public override bool TryRefund(in Slot slot, long instant, int permits, in RateLimitDecision decision) =>
-        decision.Source != this || TryRefund(slot, instant, permits, decision.Words, _rules.Length, new PastCharge(decision.Permits, decision.Instant, 0, slot.Refunded - decision.Refunded));
+        decision.Source != this || TryRefund(slot, permits, decision.Words, _rules.Length, new PastCharge(decision.Permits, decision.Instant, 0, slot.Refunded - decision.Refunded));
 
     public override long AdmitsAt(in Slot slot, long instant, int permits, long ahead)
     {
@@ -246,7 +247,7 @@ internal sealed class WordPlan : Plan
                 seen = Volatile.Read(ref slot.Word(window));
                 if (!slot.IsStillOurs || seen == Frozen)
                 {
-                    TryRefund(slot, instant, permits, words, window, new PastCharge(permits, instant, 0, 0));
+                    TakeBack(slot, instant, permits, words, window, refunded);
                     decision = default;
                     return Charge.Lost;
                 }
@@ -255,7 +256,7 @@ internal sealed class WordPlan : Plan
             words[window] = fit ? after : seen;
             if (!fit)
             {
-                TryRefund(slot, instant, permits, words, window, new PastCharge(permits, instant, 0, 0));
+                TakeBack(slot, instant, permits, words, window, refunded);
             }
         }
 
@@ -263,7 +264,16 @@ internal sealed class WordPlan : Plan
         return fit ? Charge.Admitted : Charge.Refused;
     }
 
-    private bool TryRefund(in Slot slot, long instant, int permits, in Words afters, int windows, in PastCharge charge)
+    private void TakeBack(in Slot slot, long instant, int permits, in Words afters, int windows, long refunded)
+    {
+        if (windows > 0)
+        {
+            TryRefund(slot, permits, afters, windows, new PastCharge(permits, instant, 0, slot.Refunded - refunded));
+            slot.CountRefund(permits);
+        }
+    }
+
+    private bool TryRefund(in Slot slot, int permits, in Words afters, int windows, in PastCharge charge)
     {
         for (int window = 0; window < windows; window++)
         {
@@ -283,7 +293,8 @@ internal sealed class WordPlan : Plan
                     continue;
                 }
 
-                if (Interlocked.CompareExchange(ref word, _rules[window].Refund(seen, instant, permits, charge with { After = afters[window] }), seen) == seen)
+                // The clock after the word: so no charge in it is newer, and nothing is given back that has drained by then.
+                if (Interlocked.CompareExchange(ref word, _rules[window].Refund(seen, _clock.Precise, permits, charge with { After = afters[window] }), seen) == seen)
                 {
                     break;
                 }
