@@ -180,15 +180,16 @@ internal sealed class LogPlan : Plan
         }
 
         Newest(own) = at;
-        for (int i = 0; i < Math.Min(_windows.Length, from.Limits.Count); i++)
+        for (int i = 0; i < _windows.Length; i++)
         {
-            if (other is not null)
+            int before = Predecessor(i, from);
+            if (before >= 0 && other is not null)
             {
-                _windows[i].CopyFrom(own, other._windows[i], log, Newest(log));
+                _windows[i].CopyFrom(own, other._windows[before], log, Newest(log));
             }
-            else
+            else if (before >= 0)
             {
-                _windows[i].Push(own, at, from.Used(i, instant, held, log));
+                _windows[i].Push(own, at, from.Used(before, instant, held, log));
             }
         }
 

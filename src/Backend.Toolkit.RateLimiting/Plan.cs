@@ -53,4 +53,44 @@ internal abstract class Plan(IReadOnlyList<RateLimit> limits, byte id)
 
     /// <summary>What a key used of one limit, in permits, rounded up.</summary>
     public abstract long Used(int limit, long instant, in Words held, ReadOnlySpan<uint> log);
+
+    /// <summary>Which limit of another plan goes on as one of this: that of the same period; of those without, the first as the first, and so on. -1: none, it starts unused.</summary>
+    protected int Predecessor(int limit, Plan from)
+    {
+        int same = WithPeriodOf(Limits[limit], from.Limits, limit);
+        if (same >= 0)
+        {
+            return same;
+        }
+
+        int place = 0;
+        for (int i = 0; i < limit; i++)
+        {
+            place += WithPeriodOf(Limits[i], from.Limits, i) < 0 ? 1 : 0;
+        }
+
+        for (int i = 0; i < from.Limits.Count; i++)
+        {
+            if (WithPeriodOf(from.Limits[i], Limits, i) < 0 && place-- == 0)
+            {
+                return i;
+            }
+        }
+
+        return -1;
+    }
+
+    private static int WithPeriodOf(RateLimit limit, IReadOnlyList<RateLimit> limits, int first)
+    {
+        for (int i = 0; i < limits.Count; i++)
+        {
+            int index = (first + i) % limits.Count;
+            if (limits[index].Period == limit.Period)
+            {
+                return index;
+            }
+        }
+
+        return -1;
+    }
 }

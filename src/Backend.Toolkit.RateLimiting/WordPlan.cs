@@ -162,11 +162,12 @@ internal sealed class WordPlan : Plan
     public override void Start(in Slot slot, ulong fingerprint, long instant, Plan from, in Words held, ReadOnlySpan<uint> log)
     {
         var words = default(Words);
-        for (int window = 0; window < Math.Min(_rules.Length, from.Limits.Count); window++)
+        for (int window = 0; window < _rules.Length; window++)
         {
-            words[window] = from is WordPlan other
-                ? _rules[window].CarryOver(other._rules[window], held[window], instant)
-                : _rules[window].Charge(0, instant, from.Used(window, instant, held, log));
+            int before = Predecessor(window, from);
+            words[window] = before < 0 ? 0
+                : from is WordPlan other ? _rules[window].CarryOver(other._rules[before], held[before], instant)
+                : _rules[window].Charge(0, instant, from.Used(before, instant, held, log));
         }
 
         slot.Rename(fingerprint);

@@ -194,6 +194,41 @@ public sealed class KeyedTests
         }
     }
 
+    [Theory]
+    [InlineData(null)]
+    [InlineData(SlidingWindowMode.Estimate)]
+    [InlineData(SlidingWindowMode.Exact)]
+    public void Limits_that_are_added_removed_or_put_in_another_order_keep_what_was_used_of_each(SlidingWindowMode? mode)
+    {
+        FakeTimeProvider time = new();
+        RateLimit second = Per(10, 1), minute = Per(40, 60), hour = Per(100, 3600), halfMinute = Per(40, 30);
+        RateLimit[] limits = [minute, hour];
+        Action update;
+        Func<long> remaining;
+        if (mode is { } kind)
+        {
+            SlidingWindowLimiterOptions Options() => With(new SlidingWindowLimiterOptions { Mode = kind }, limits);
+            SlidingWindowLimiter limiter = new(Options(), time);
+            limiter.TryAcquire(30, out _).Should().BeTrue();
+            (update, remaining) = (() => limiter.Update(Options()), () => limiter.GetStatistics()!.CurrentAvailablePermits);
+        }
+        else
+        {
+            TokenBucketLimiterOptions Options() => With(new TokenBucketLimiterOptions(), limits);
+            TokenBucketLimiter limiter = new(Options(), time);
+            limiter.TryAcquire(30, out _).Should().BeTrue();
+            (update, remaining) = (() => limiter.Update(Options()), () => limiter.GetStatistics()!.CurrentAvailablePermits);
+        }
+
+        foreach ((RateLimit[] next, long left) in new (RateLimit[], long)[] { ([second, minute, hour], 10), ([hour, minute], 10), ([hour, halfMinute], 10), ([hour], 70), ([second, hour], 10), ([hour], 70) })
+        {
+            limits = next;
+            update();
+
+            remaining().Should().Be(left);
+        }
+    }
+
     [Fact]
     public void A_reload_of_many_keys_loses_none()
     {
