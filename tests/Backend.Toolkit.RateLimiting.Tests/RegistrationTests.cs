@@ -1,3 +1,4 @@
+using System.Globalization;
 using Microsoft.Extensions.Configuration;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Hosting;
@@ -78,6 +79,29 @@ public sealed class RegistrationTests
         more.Remaining.Should().Be(2);
         same.Remaining.Should().Be(2);
         log.Entries.Should().ContainSingle(entry => entry.Level == LogLevel.Error).Which.Message.Should().Contain("'api'").And.Contain("-3");
+    }
+
+    [Theory]
+    [InlineData("ar-SA")]
+    [InlineData("th-TH")]
+    [InlineData("tr-TR")]
+    public void Configuration_and_problems_read_the_same_in_every_culture(string culture)
+    {
+        CultureInfo.CurrentCulture = new CultureInfo(culture);
+        IConfigurationRoot configuration = new ConfigurationBuilder().AddInMemoryCollection(new Dictionary<string, string?> { ["Api:Limits:0:Permits"] = "2.5", ["Api:Limits:0:Period"] = "00:00:10" }).Build();
+        ServiceCollection services = new();
+        services.AddSingleton<IConfiguration>(configuration).AddSingleton<TimeProvider>(new FakeTimeProvider());
+        services.AddTokenBucketLimiter("api").AddOptions<TokenBucketLimiterOptions>("api").BindConfiguration("Api");
+        using ServiceProvider provider = services.BuildServiceProvider();
+        var limiter = provider.GetRequiredKeyedService<TokenBucketLimiter>("api");
+
+        limiter.TryAcquire(3, out _).Should().BeTrue();
+        limiter.TryAcquire(3, out RateLimitDecision refused).Should().BeFalse();
+
+        refused.RetryAfter.Should().Be(TimeSpan.FromSeconds(12));
+        With(new TokenBucketLimiterOptions { Name = "api", QueueLimit = -5 }, Per(-1.5, 1)).Problems().Should().Equal(
+            "api: Limits must be limits with Permits of at most 300000000 a second and at least 1 in 3650.00:00:00, but one is -1.5 per 00:00:01.",
+            "api: QueueLimit must be between 0 and 1000000, but is -5.");
     }
 
     private delegate bool Try(out RateLimitDecision decision);

@@ -83,6 +83,22 @@ public sealed class SettleTests
     }
 
     [Fact]
+    public void A_log_out_of_which_debt_pushed_entries_gives_nothing_back()
+    {
+        FakeTimeProvider time = new();
+        var limiter = New(SlidingWindowMode.Exact, time, Per(10, 60));
+        limiter.TryAcquire("a", 4, out _);
+        time.Advance(TimeSpan.FromSeconds(1));
+        limiter.TryAcquire("a", 6, out RateLimitDecision decision);
+        limiter.TryAcquire("a", 1, out RateLimitDecision refused);
+        limiter.Settle(refused, 4);
+
+        limiter.Settle(decision, 0);
+
+        limiter.TryAcquire("a", 3, out _).Should().BeFalse();
+    }
+
+    [Fact]
     public void An_estimate_full_of_debt_gives_nothing_back()
     {
         FakeTimeProvider time = new();

@@ -182,6 +182,26 @@ public sealed class WaitingTests
     }
 
     [Fact]
+    public async Task What_is_given_back_between_the_refusal_and_the_wait_admits_at_once()
+    {
+        TokenBucketLimiter limiter = null!;
+        RateLimitDecision decision = default;
+        limiter = new TokenBucketLimiter(With(new TokenBucketLimiterOptions { QueueLimit = 10, TimeLeft = GiveBack }, Per(10, 1000)), new FakeTimeProvider());
+        limiter.TryAcquire(10, out decision);
+
+        ValueTask<RateLimitDecision> wait = limiter.AcquireDecisionAsync(3);
+
+        wait.IsCompleted.Should().BeTrue();
+        (await wait).IsAdmitted.Should().BeTrue();
+
+        TimeSpan? GiveBack()
+        {
+            limiter.Settle(decision, 0);
+            return null;
+        }
+    }
+
+    [Fact]
     public async Task What_is_given_back_admits_who_waits()
     {
         var limiter = NewKeyed(new FakeTimeProvider(), queueLimit: 10, Per(10, 1000));
