@@ -183,6 +183,33 @@ public sealed class ConcurrencyTests
     }
 
     [Fact]
+    public void On_the_system_clock_all_refusals_name_the_same_instant()
+    {
+        var limiter = Bucket(null, PerSecond(40, burst: 1));
+        long start = TimeProvider.System.GetTimestamp();
+
+        // The first rounds warm up.
+        for (int round = 0; round < 10; round++)
+        {
+            TimeSpan latest = TimeSpan.MinValue, earliest = TimeSpan.MaxValue;
+            while (true)
+            {
+                TimeSpan before = TimeProvider.System.GetElapsedTime(start);
+                if (limiter.TryAcquire(1, out RateLimitDecision refused))
+                {
+                    break;
+                }
+
+                TimeSpan after = TimeProvider.System.GetElapsedTime(start);
+                latest = before + refused.RetryAfter > latest ? before + refused.RetryAfter : latest;
+                earliest = after + refused.RetryAfter < earliest ? after + refused.RetryAfter : earliest;
+            }
+
+            latest.Should().BeLessThanOrEqualTo(earliest == TimeSpan.MaxValue ? earliest : earliest + TimeSpan.FromMicroseconds(1));
+        }
+    }
+
+    [Fact]
     public void A_new_key_that_many_ask_for_at_once_gets_one_slot()
     {
         const int Keys = 20_000;

@@ -230,6 +230,20 @@ public sealed class KeyedTests
     }
 
     [Fact]
+    public void A_reload_to_coarser_units_rounds_what_was_used_up()
+    {
+        FakeTimeProvider time = new();
+        var limiter = Bucket(time, PerSecond(1, burst: 10));
+        limiter.TryAcquire(3, out _);
+        time.Advance(TimeSpan.FromSeconds(0.5));
+
+        limiter.Update(With(new TokenBucketLimiterOptions(), PerSecond(10_000_000, burst: 10)));
+
+        limiter.TryAcquire(8, out _).Should().BeFalse();
+        limiter.TryAcquire(7, out _).Should().BeTrue();
+    }
+
+    [Fact]
     public void A_reload_of_many_keys_loses_none()
     {
         FakeTimeProvider time = new();

@@ -241,6 +241,23 @@ public sealed class LimitModelTests
             }
         }, iter: 2_000);
 
+    [Theory]
+    [InlineData(1_234_567)]
+    [InlineData(299_999_999)]
+    [InlineData(77_777.7)]
+    public void A_rate_without_exact_units_is_full_at_the_very_second(double perSecond)
+    {
+        FakeTimeProvider time = new();
+        int burst = (int)perSecond;
+        var limiter = Bucket(time, PerSecond(perSecond, burst));
+
+        for (int i = 0; i < 100; i++)
+        {
+            limiter.TryAcquire(burst, out _).Should().BeTrue();
+            time.Advance(TimeSpan.FromSeconds(1));
+        }
+    }
+
     [Fact]
     public async Task Debt_that_outlasts_the_clock_hangs_nobody()
     {

@@ -104,6 +104,25 @@ public sealed class RegistrationTests
             "api: QueueLimit must be between 0 and 1000000, but is -5.");
     }
 
+    [Fact]
+    public void A_reload_while_the_limiter_is_made_is_not_missed()
+    {
+        IConfigurationRoot configuration = new ConfigurationBuilder().AddInMemoryCollection(new Dictionary<string, string?> { ["Api:Limits:0:Permits"] = "2" }).Build();
+        ServiceCollection services = new();
+        services.AddSingleton<IConfiguration>(configuration).AddSingleton<TimeProvider>(_ =>
+        {
+            configuration["Api:Limits:0:Permits"] = "5";
+            configuration.Reload();
+            return new FakeTimeProvider();
+        });
+        services.AddTokenBucketLimiter("api").AddOptions<TokenBucketLimiterOptions>("api").BindConfiguration("Api");
+        using ServiceProvider provider = services.BuildServiceProvider();
+
+        var limiter = provider.GetRequiredKeyedService<TokenBucketLimiter>("api");
+
+        limiter.TryAcquire(5, out _).Should().BeTrue();
+    }
+
     private delegate bool Try(out RateLimitDecision decision);
 
     private static void Once(Try limiter)

@@ -67,6 +67,21 @@ public sealed class SettleTests
         limiter.TryAcquire("a", 9, out _).Should().BeTrue();
     }
 
+    [Theory]
+    [MemberData(nameof(Kinds))]
+    public void What_is_owed_is_owed_under_every_limit(SlidingWindowMode? kind)
+    {
+        FakeTimeProvider time = new();
+        var limiter = New(kind, time, Per(10, 10), Per(12, 1200));
+        limiter.TryAcquire("a", 1, out RateLimitDecision decision);
+
+        limiter.Settle(decision, 10);
+
+        time.Advance(TimeSpan.FromSeconds(20));
+        limiter.TryAcquire("a", 3, out _).Should().BeFalse();
+        limiter.TryAcquire("a", 2, out _).Should().BeTrue();
+    }
+
     [Fact]
     public void A_bucket_can_owe_more_than_its_burst()
     {
