@@ -76,7 +76,7 @@ internal static class KeyCodec
             Check = static from => from[12] == 0 && from[13] == 0 && from[14] <= 28 && (from[15] & 0x7F) == 0,
             OnSqlite = "SQLite keeps a decimal as text and compares it as such; order by a long of the smallest unit",
         },
-        [typeof(Guid)] = new Fixed<Guid>("guid", 16, static (to, key) => key.TryWriteBytes(to, bigEndian: true, out _), static from => new Guid(from, bigEndian: true), DbType.Guid),
+        [typeof(Guid)] = new Fixed<Guid>("guid", 16, static (to, key) => key.TryWriteBytes(to, bigEndian: true, out _), static from => new Guid(from[..16], bigEndian: true), DbType.Guid),
         [typeof(DateTime)] = new Fixed<DateTime>("dt", 8, WriteDateTime, ReadDateTime, null)
         {
             Check = static from => (BinaryPrimitives.ReadUInt64LittleEndian(from) & MaskOfTicks) <= (ulong)DateTime.MaxValue.Ticks && BinaryPrimitives.ReadUInt64LittleEndian(from) >> 62 <= 2,
