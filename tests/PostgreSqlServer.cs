@@ -49,6 +49,9 @@ public sealed class PostgreSqlServer : IAsyncLifetime
         await WaitUntilReadyAsync(_connectionString);
     }
 
+    /// <summary>Whether there is a server; fixtures ask this, since only a test can skip.</summary>
+    public bool IsAvailable => _missing is null;
+
     /// <summary>A connection string, or the end of the test.</summary>
     public string ConnectionString()
     {
