@@ -43,7 +43,7 @@ public sealed class PostgreSqlServer : IAsyncLifetime
         int port = FreePort();
         string number = port.ToString(CultureInfo.InvariantCulture);
         _server = Process.Start(AsOwner(
-            Path.Combine(programs, "postgres"), "-D", data, "-p", number, "-h", "127.0.0.1", "-k", _folder, "-F", "-c", "shared_buffers=256MB", "-c", "max_wal_size=4GB", "-c", "wal_level=minimal", "-c", "max_wal_senders=0", "-c", "autovacuum=off", "-c", "log_min_messages=fatal"))!;
+            Path.Combine(programs, "postgres"), "-D", data, "-p", number, "-h", "127.0.0.1", "-k", _folder, "-F", "-c", "shared_buffers=256MB", "-c", "max_wal_size=4GB", "-c", "wal_level=minimal", "-c", "max_wal_senders=0", "-c", "autovacuum=off", "-c", "log_min_messages=panic"))!;
         AppDomain.CurrentDomain.ProcessExit += Kill;
         _connectionString = $"Host=127.0.0.1;Port={number};Username=postgres;Database=postgres;Timeout=10";
         await WaitUntilReadyAsync(_connectionString);

@@ -14,7 +14,7 @@ public sealed class CursorPaginator
 {
     private const int OnStack = 512;
 
-    private static readonly DateTimeOffset Epoch = new(2020, 1, 1, 0, 0, 0, TimeSpan.Zero);
+    private static readonly DateTimeOffset Epoch = new(2000, 1, 1, 0, 0, 0, TimeSpan.Zero);
 
     private readonly TimeProvider _timeProvider;
     private readonly ILogger? _logger;
@@ -269,7 +269,7 @@ public sealed class CursorPaginator
     private uint ExpiresAt(long seconds)
     {
         long step = Math.Max(1, seconds / 8);
-        return (uint)((Now() + seconds + step - 1) / step * step);
+        return (uint)Math.Clamp((Now() + seconds + step - 1) / step * step, 0, uint.MaxValue);
     }
 
     private long Now() => (_timeProvider.GetUtcNow() - Epoch).Ticks / TimeSpan.TicksPerSecond;

@@ -10,7 +10,7 @@ namespace Backend.Toolkit.Pagination;
 /// A key of the application, and what is done with it. A cursor is base64url of
 /// <code>
 /// head (4)   version 1 in the high 4 bits, flags; id of the key; 16 bits of a hash of shape and scope, which only tell Foreign from Altered
-/// body       [expiry (4): seconds since 2020] keys of the row
+/// body       [expiry (4): seconds since 2000] keys of the row
 /// tag (16)   HMAC-SHA256(authenticate, shape (16) ‖ length of scope (4) ‖ scope ‖ head ‖ body), cut to 128 bits
 /// </code>
 /// Encrypted, the body is xored with HMAC-SHA256(encrypt, tag ‖ counter): the tag is a synthetic initialization vector (as in RFC 5297), so the same page has the same cursor, and two that differ share no
@@ -99,7 +99,7 @@ internal sealed class CursorSeal
     /// <summary>Accepts the one text that encodes the bytes: no white space, no padding, no bits left over.</summary>
     public static bool TryDecode(ReadOnlySpan<char> text, Span<byte> destination)
     {
-        if (text.ContainsAnyExcept(Alphabet) || !Base64Url.TryDecodeFromChars(text, destination, out int written) || written != destination.Length)
+        if (text.ContainsAnyExcept(Alphabet) || Base64Url.DecodeFromChars(text, destination, out _, out int written) != OperationStatus.Done || written != destination.Length)
         {
             return false;
         }

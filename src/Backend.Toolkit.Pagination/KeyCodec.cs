@@ -277,8 +277,8 @@ internal static class KeyCodec
             long number = Number(key);
             return Width switch
             {
-                8 => IsUnsigned ? (decimal)(ulong)number : number,
-                4 => IsUnsigned ? number : (int)number,
+                8 => IsUnsigned ? (object)(decimal)(ulong)number : number,
+                4 => IsUnsigned ? (object)number : (int)number,
                 2 when IsUnsigned => (int)number,
                 _ => (short)number,
             };

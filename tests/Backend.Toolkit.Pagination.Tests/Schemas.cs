@@ -172,3 +172,8 @@ internal sealed class Schema
         };
     }
 }
+
+internal static class Schemas
+{
+    public static Row Plain(int id, DateTime d, Status status) => new() { Id = id, LongId = id, GuidId = new Guid(id, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0), D = d, E = status };
+}
