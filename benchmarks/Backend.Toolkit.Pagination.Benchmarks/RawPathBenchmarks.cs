@@ -49,7 +49,7 @@ public class RawPathBenchmarks
         {
             while (reader.Read())
             {
-                if (reader.GetInt32(3) != 0)
+                if (reader.GetInt32(4) != 0)
                 {
                     behind = true;
                 }
@@ -59,7 +59,7 @@ public class RawPathBenchmarks
                 }
                 else
                 {
-                    items.Add(new Order(reader.GetInt32(0), reader.GetDateTime(1), reader.GetString(2)));
+                    items.Add(new Order(reader.GetInt32(0), reader.GetDateTime(1), reader.GetString(2), reader.GetInt32(3)));
                 }
             }
         }
@@ -70,5 +70,5 @@ public class RawPathBenchmarks
     [BenchmarkCategory("page of 20"), Benchmark(Description = "Open, Render, ToPageAsync")]
     public async Task<Page<Order>> Toolkit() =>
         await KeysetSql.Render(SqlDialect.Sqlite, Order.Newest, Order.Select, Order.Paginator.Open(Order.Newest, _request))
-            .ToPageAsync(_ours, static reader => new Order(reader.GetInt32(0), reader.GetDateTime(1), reader.GetString(2)));
+            .ToPageAsync(_ours, static reader => new Order(reader.GetInt32(0), reader.GetDateTime(1), reader.GetString(2), reader.GetInt32(3)));
 }

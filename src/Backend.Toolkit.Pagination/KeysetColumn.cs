@@ -16,7 +16,7 @@ public sealed class KeysetColumn<T>
         Nulls = nulls;
         IsUnique = isUnique;
         Access = access;
-        ParameterName = KeysetText<T>.Parameter(ordinal);
+        ParameterName = "@" + KeysetText<T>.Parameter(ordinal);
     }
 
     /// <summary>Where the column stands in the keyset, from 0.</summary>
@@ -48,6 +48,7 @@ public sealed class KeysetColumn<T>
 
     internal KeyAccess<T> Access { get; }
 
+    /// <summary>With its sign: Microsoft.Data.Sqlite would else try them all, at each execution.</summary>
     internal string ParameterName { get; }
 
     /// <summary>The key of a row.</summary>

@@ -14,6 +14,7 @@ public sealed class PackedPackageTests(PackedPackages packed) : IClassFixture<Pa
     private static string[] NeededByLeaves { get; } =
     [
         "Microsoft.Extensions.DependencyInjection.Abstractions",
+        "Microsoft.Extensions.Hosting.Abstractions", // whether this is Development
         "Microsoft.Extensions.Logging.Abstractions",
         "Microsoft.Extensions.Options",
         "System.Threading.RateLimiting",
