@@ -10,9 +10,11 @@ namespace Backend.Toolkit.Pagination;
 /// </summary>
 internal sealed class KeysetTexts
 {
-    private const int Most = 512;
+    public const int Most = 512;
 
     private readonly ConcurrentDictionary<(SeekPlan Plan, SqlDialect Dialect, int Size, string Sql), string> _texts = new();
+
+    public int Count => _texts.Count;
 
     public string Find<T>(Keyset<T> keyset, SeekPlan plan, SqlDialect dialect, int size, string sql)
     {
@@ -42,6 +44,11 @@ internal sealed class KeysetText<T>(Keyset<T> keyset, SqlDialect dialect, string
 
     public string Page(SeekPlan plan, int limit)
     {
+        if (sql.AsSpan().TrimEnd().EndsWith(';'))
+        {
+            throw new ArgumentException("The SELECT must not end with a semicolon: it becomes part of a statement.");
+        }
+
         foreach (KeysetColumn<T> column in keyset.Columns)
         {
             if (column.Access.Objection(dialect) is string objection)

@@ -158,9 +158,11 @@ public sealed class PackedPackageTests(PackedPackages packed) : IClassFixture<Pa
             var services = new ServiceCollection();
             (method.IsGenericMethod ? method.MakeGenericMethod(typeof(string)) : method).Invoke(null, [services, "packed", null]);
 
-            // Limits have no default.
+            // Limits and keys have no default.
             Type options = method.GetParameters()[2].ParameterType.GetGenericArguments()[0];
-            string configure = options.GetProperty("Limits") is null ? "" : ", options => options.Limits.Add(new())";
+            string configure = options.GetProperty("Limits") is not null ? ", options => options.Limits.Add(new())"
+                : options.GetProperty("RandomKey") is not null ? ", options => options.RandomKey = true"
+                : "";
             added.Add($"builder.Services.{method.Name}{(method.IsGenericMethod ? "<string>" : "")}(\"packed\"{configure});");
             foreach (Type type in services.Where(service => service.IsKeyedService).Select(service => service.ServiceType))
             {

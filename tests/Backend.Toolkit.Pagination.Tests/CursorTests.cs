@@ -216,6 +216,30 @@ public sealed class CursorTests
     }
 
     [Fact]
+    public async Task Threads_seal_and_open_while_keys_rotate()
+    {
+        CursorPaginator paginator = new(WithKeys((1, 1), (2, 2)));
+        Keyset<Row> keyset = Keyset.For<Row>().Ascending(row => row.S, "s").Unique(row => row.Id, "id");
+
+        IEnumerable<Task> threads = Enumerable.Range(0, 4).Select(thread => Task.Run(() =>
+        {
+            for (int i = 0; i < 2000; i++)
+            {
+                if (thread == 0)
+                {
+                    paginator.Update(i % 2 == 0 ? WithKeys((2, 2), (1, 1)) : WithKeys((1, 1), (2, 2)));
+                }
+
+                string text = new((char)('a' + thread), i % 700);
+                KeysetRequest<Row> opened = paginator.Open(keyset, new PageRequest(paginator.Seal(keyset, new Row { S = text, Id = i }, PageDirection.Forward, text)), text);
+                (opened.PositionKey<string>(0), opened.PositionKey<int>(1)).Should().Be((text, i));
+            }
+        }));
+
+        await Task.WhenAll(threads);
+    }
+
+    [Fact]
     public void An_encrypted_cursor_hides_the_keys_and_is_the_same_for_the_same_position()
     {
         Keyset<Row> keyset = Keyset.For<Row>().Ascending(row => row.S, "s").Unique(row => row.Id, "id");

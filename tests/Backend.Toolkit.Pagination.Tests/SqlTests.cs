@@ -2,10 +2,11 @@ using System.Data;
 using System.Data.Common;
 using Dapper;
 using Microsoft.Data.Sqlite;
+using Npgsql;
 
 namespace Backend.Toolkit.Pagination.Tests;
 
-public sealed class SqlTests
+public sealed class SqlTests(PostgreSqlServer postgres)
 {
     private static readonly CursorPaginator Paginator = Paginators.New();
     private static readonly Keyset<Row> Newest = Keyset.For<Row>().Descending(row => row.D, "d").Unique(row => row.Id, "id");
@@ -114,6 +115,28 @@ public sealed class SqlTests
     }
 
     [Fact]
+    public void A_select_that_ends_a_statement_is_refused()
+    {
+        Action render = () => KeysetSql.Render(SqlDialect.Sqlite, Newest, "SELECT 1; ", Paginator.Open(Newest, new PageRequest()));
+
+        render.Should().Throw<ArgumentException>().WithMessage("The SELECT must not end with a semicolon*");
+    }
+
+    [Fact]
+    public void Texts_of_ever_new_selects_do_not_fill_the_memory()
+    {
+        Keyset<Row> keyset = Keyset.For<Row>().Unique(row => row.Id, "id");
+        int most = 0;
+        for (int i = 0; i < 5 * KeysetTexts.Most; i++)
+        {
+            KeysetSql.Render(SqlDialect.Sqlite, keyset, $"SELECT id FROM rows WHERE e = {i}", Paginator.Open(keyset, new PageRequest()));
+            most = Math.Max(most, keyset.Texts.Count);
+        }
+
+        most.Should().BeInRange(2, KeysetTexts.Most);
+    }
+
+    [Fact]
     public void A_request_of_another_keyset_is_refused()
     {
         Keyset<Row> other = Keyset.For<Row>().Unique(row => row.Id, "id");
@@ -143,6 +166,31 @@ public sealed class SqlTests
         seen.Should().Equal(Many().OrderByDescending(row => row.D).ThenByDescending(row => row.Id).Select(row => row.Id));
         texts.Should().HaveCount(2, "the first page has no position, and all others are one statement");
         command.Parameters.Count.Should().Be(2);
+    }
+
+    [Fact]
+    public async Task A_prepared_command_of_PostgreSQL_serves_pages_with_and_without_nulls_and_their_totals()
+    {
+        Row[] rows = [.. Many().Select(row => new Row { Id = row.Id, D = row.D, E = row.E, GuidId = row.GuidId, NI = row.Id % 3 == 0 ? null : row.Id % 5 })];
+        Keyset<Row> keyset = Keyset.For<Row>().Ascending(row => row.NI, NullOrder.First, "ni").Unique(row => row.Id, "id");
+        await using NpgsqlConnection connection = await Rows.PostgreSqlAsync(postgres, rows);
+        await using NpgsqlCommand command = connection.CreateCommand();
+        command.Parameters.AddWithValue("least", 5);
+        var seen = new List<int>();
+        string? cursor = null;
+        do
+        {
+            KeysetQuery<Row> query = KeysetSql.Render(SqlDialect.PostgreSql, keyset, Rows.Select + " WHERE id >= @least", Paginator.Open(keyset, new PageRequest(cursor, 7, Total: TotalKind.Exact)));
+            query.Bind(command);
+            await command.PrepareAsync();
+            Page<Row> page = await query.ToPageAsync(command, Rows.Map);
+            seen.AddRange(page.Items.Select(row => row.Id));
+            page.Total.Should().Be(new PageTotal(56, IsCapped: false));
+            cursor = page.Next;
+        }
+        while (cursor is not null);
+
+        seen.Should().Equal(rows.Where(row => row.Id >= 5).OrderBy(row => row.NI ?? -1).ThenBy(row => row.Id).Select(row => row.Id));
     }
 
     [Fact]
