@@ -135,7 +135,8 @@ internal sealed class PostgreSqlCluster : IAsyncDisposable
     /// <summary>PostgreSQL refuses to run as root.</summary>
     private ProcessStartInfo AsOwner(string program, params string[] arguments) => new(
         IsRoot() ? "setpriv" : program,
-        IsRoot() ? ["--reuid=postgres", "--regid=postgres", "--init-groups", program, .. arguments] : arguments) { WorkingDirectory = _folder };
+        IsRoot() ? ["--reuid=postgres", "--regid=postgres", "--init-groups", program, .. arguments] : arguments)
+    { WorkingDirectory = _folder };
 
     private Task RunAsOwnerAsync(string program, params string[] arguments) => RunAsync(AsOwner(program, arguments));
 

@@ -154,8 +154,21 @@ internal sealed class Schema
             CsCheck.Gen.Select(doubles, CsCheck.Gen.Bool, statuses, ints.Nullable(), texts.Null(), times.Nullable(), CsCheck.Gen.Select(guids.Nullable(), doubles.Nullable())))
             .Select((a, b) => new Row
             {
-                I = a.Item1, L = a.Item2, S = a.Item3, G = a.Item4, D = a.Item5, O = a.Item6, M = a.Item7,
-                F = b.Item1, B = b.Item2, E = b.Item3, NI = b.Item4, NS = b.Item5, ND = b.Item6, NG = b.Item7.Item1, NF = b.Item7.Item2,
+                I = a.Item1,
+                L = a.Item2,
+                S = a.Item3,
+                G = a.Item4,
+                D = a.Item5,
+                O = a.Item6,
+                M = a.Item7,
+                F = b.Item1,
+                B = b.Item2,
+                E = b.Item3,
+                NI = b.Item4,
+                NS = b.Item5,
+                ND = b.Item6,
+                NG = b.Item7.Item1,
+                NF = b.Item7.Item2,
             });
     }
 
@@ -165,11 +178,7 @@ internal sealed class Schema
     public static Row Numbered(Row row, int number)
     {
         uint mixed = (uint)number * 2_654_435_769;
-        return new Row
-        {
-            Id = number + 1, LongId = (int)mixed, GuidId = new Guid((int)mixed, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0),
-            I = row.I, L = row.L, S = row.S, G = row.G, D = row.D, O = row.O, M = row.M, F = row.F, B = row.B, E = row.E, NI = row.NI, NS = row.NS, ND = row.ND, NG = row.NG, NF = row.NF,
-        };
+        return row with { Id = number + 1, LongId = (int)mixed, GuidId = new Guid((int)mixed, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0) };
     }
 }
 

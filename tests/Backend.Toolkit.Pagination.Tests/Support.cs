@@ -15,7 +15,7 @@ public enum Status
 }
 
 /// <summary>A row with a column of each kind.</summary>
-public sealed class Row
+public sealed record Row
 {
     public int Id { get; init; }
 
