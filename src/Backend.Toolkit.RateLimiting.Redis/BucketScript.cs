@@ -26,10 +26,10 @@ internal sealed class BucketScript(Func<string, string>? change = null)
         local now, count, unpacked = time[1] * 1000000 + time[2], #limits / 24, struct.unpack
         local at, refunded, known, same, valid = now, 0, 0, true, true
         if state then
-          valid = type(state) == 'string' and #state >= 34 and #state % 16 == 2 and state:sub(1, 2) == 'b1'
+          valid = type(state) == 'string' and #state >= 34 and #state <= 82 and #state % 16 == 2 and state:sub(1, 2) == 'b1'
           if valid then
             known, at, refunded = (#state - 18) / 16, unpacked('>dd', state, 3)
-            valid = at >= 0 and at < 9007199254740992 and refunded >= 0 and at % 1 + refunded % 1 == 0
+            valid = at >= 0 and at < 9007199254740992 and refunded >= 0 and refunded < 4503599627370496 and at % 1 + refunded % 1 == 0
           end
         end
         local elapsed, write = now - at, false
@@ -55,7 +55,9 @@ internal sealed class BucketScript(Func<string, string>? change = null)
           granted = room < granted and room - room % 1 or granted
           units[i], gains[i], debts[i] = unit, gain, debt
         end
-        if not valid then
+        if type(state) == 'table' and state.err:sub(1, 9) ~= 'WRONGTYPE' then
+          return state
+        elseif not valid then
           return redis.error_reply('FOREIGN the key holds no token bucket')
         end
         if not settles then
@@ -67,13 +69,13 @@ internal sealed class BucketScript(Func<string, string>? change = null)
         else
           granted = 0
           if state and same and known == count then
-            local since, permits, earlier = now - ARGV[4], tonumber(ARGV[5]), refunded - ARGV[6]
+            local since, permits, earlier = now - ARGV[4], tonumber(ARGV[5]), (refunded - ARGV[6]) % 4503599627370496
             for i = 1, count do
               local after = tonumber(ARGV[6 + i])
               local missing = after - math.min(math.max(0, after - permits * units[i]), earlier * units[i]) - math.max(0, since) * gains[i]
               debts[i] = math.max(0, debts[i] - math.max(0, math.min(least * units[i], math.floor(missing))))
             end
-            refunded, write = refunded + least, true
+            refunded, write = (refunded + least) % 4503599627370496, true
           end
         end
         if granted > 0 or write then

@@ -210,6 +210,46 @@ public sealed class OutageTests
         log.Entries.Should().ContainSingle().Which.Level.Should().Be(LogLevel.Error);
     }
 
+    [Theory]
+    [InlineData("-get")]
+    [InlineData("-set")]
+    [InlineData("-time")]
+    [InlineData("-evalsha")]
+    [InlineData("resetkeys")]
+    public async Task A_store_that_does_not_let_us_is_a_store_that_is_down(string rule)
+    {
+        await using RedisServer server = await RedisServer.StartAsync();
+        await using ConnectionMultiplexer administrator = await server.ConnectAsync();
+        await administrator.GetServers()[0].ExecuteAsync("ACL", "SETUSER", "node", "on", ">secret", "~*", "&*", "+@all", rule);
+        await using ConnectionMultiplexer connection = await server.ConnectAsync(",user=node,password=secret");
+        LogList log = new();
+        using RedisTokenBucketLimiter<string> limiter = Make(connection, Per(5, 360_000), log: log);
+
+        RateLimitDecision[] decisions = [.. Enumerable.Range(0, 8).Select(_ => limiter.AcquireDecisionAsync("one").AsTask().Result)];
+
+        decisions.Count(decision => decision.IsAdmitted).Should().Be(5, "the bucket of this node decides");
+        log.Entries.Should().ContainSingle().Which.Id.Should().Be(3);
+    }
+
+    [Fact]
+    public async Task In_a_cluster_the_store_is_asked_as_soon_as_it_serves_the_key()
+    {
+        string configuration = Path.Combine(Path.GetTempPath(), $"{Guid.NewGuid():N}.conf");
+        await using RedisServer server = await RedisServer.StartAsync("--cluster-enabled", "yes", "--cluster-config-file", configuration);
+        await using ConnectionMultiplexer connection = await server.ConnectAsync();
+        LogList log = new();
+        using RedisTokenBucketLimiter<string> limiter = Make(connection, Per(10, 360_000), o => o.Nodes = () => 2, log: log);
+
+        int[] down = [.. Enumerable.Range(0, 8).Select(_ => limiter.AcquireDecisionAsync("one").AsTask().Result.IsAdmitted ? 1 : 0)];
+        await connection.GetServers()[0].ExecuteAsync("CLUSTER", "ADDSLOTSRANGE", "0", "16383");
+        await RedisServer.WaitUntilAsync(() => limiter.AcquireDecisionAsync("two", 0).AsTask().Result.Remaining == 10, "the store is asked");
+        int[] up = [.. Enumerable.Range(0, 12).Select(_ => limiter.AcquireDecisionAsync("one").AsTask().Result.IsAdmitted ? 1 : 0)];
+        File.Delete(configuration);
+
+        (down.Sum(), up.Sum()).Should().Be((5, 10));
+        log.Entries.Select(entry => entry.Id).Should().Equal(3, 4);
+    }
+
     [Fact]
     public async Task A_store_that_is_full_is_a_store_that_is_down()
     {
