@@ -12,8 +12,10 @@ namespace Backend.Toolkit.RateLimiting.Redis;
 internal sealed class KeyStates
 {
     private const int LongestText = 128;
+    private const int Stripes = 64;
 
     private readonly ConcurrentDictionary<RateLimitKey, KeyState> _states = new();
+    private readonly int[] _refunds = new int[Stripes];
     private int _count;
     private int _isSweeping;
 
@@ -61,13 +63,17 @@ internal sealed class KeyStates
         return state;
     }
 
-    public void Clear()
+    /// <summary>How often permits were given back to keys of the same stripe.</summary>
+    public int Refunds(RateLimitKey key) => Volatile.Read(ref _refunds[Stripe(key)]);
+
+    /// <summary>Permits were given back to the key: what it refused, or is about to be told that it refused, counts no more.</summary>
+    public void Refunded(RateLimitKey key)
     {
-        foreach ((RateLimitKey key, _) in _states)
-        {
-            Remove(key);
-        }
+        Interlocked.Increment(ref _refunds[Stripe(key)]);
+        Find(key)?.ForgetRefusals();
     }
+
+    private static int Stripe(RateLimitKey key) => key.GetHashCode() & (Stripes - 1);
 
     /// <summary>Frees a sixteenth at least, so that each new key pays for sixteen.</summary>
     private void Sweep(long now)

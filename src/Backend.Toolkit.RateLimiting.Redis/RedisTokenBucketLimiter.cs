@@ -22,7 +22,6 @@ public sealed class RedisTokenBucketLimiter<TResource> : KeyedRateLimiter<TResou
     private readonly long _start;
     private readonly ILogger? _logger;
     private readonly StoreHealth _health;
-    private readonly KeyStates _states = new();
     private readonly LocalBuckets<TResource> _local;
     private readonly ConcurrentDictionary<IReadOnlyList<RateLimit>, BucketPlan?> _plans = new(LimitsComparer.Instance);
     private volatile RedisTokenBucketLimiterSettings<TResource> _settings;
@@ -43,7 +42,7 @@ public sealed class RedisTokenBucketLimiter<TResource> : KeyedRateLimiter<TResou
     internal RedisTokenBucketLimiter(RedisTokenBucketLimiterOptions<TResource> options, TimeProvider? timeProvider, ILogger? logger, BucketScript script)
     {
         ArgumentNullException.ThrowIfNull(options);
-        _settings = SettingsOf(options);
+        _settings = SettingsOf(options, new KeyStates());
         _database = options.Connection!.GetDatabase();
         (_script, _logger, _timeProvider) = (script, logger, timeProvider ?? TimeProvider.System);
         _start = _timeProvider.GetTimestamp();
@@ -55,7 +54,7 @@ public sealed class RedisTokenBucketLimiter<TResource> : KeyedRateLimiter<TResou
     public override string Name => _settings.Name;
 
     /// <summary>For how many keys this node remembers something.</summary>
-    internal int RememberedKeys => _states.Count;
+    internal int RememberedKeys => _settings.States.Count;
 
     private long Now => _timeProvider.GetElapsedTime(_start).Ticks;
 
@@ -65,13 +64,10 @@ public sealed class RedisTokenBucketLimiter<TResource> : KeyedRateLimiter<TResou
     public void Update(RedisTokenBucketLimiterOptions<TResource> options)
     {
         ArgumentNullException.ThrowIfNull(options);
-        RedisTokenBucketLimiterSettings<TResource> settings = SettingsOf(options);
-        if (settings.KeyPrefix != _settings.KeyPrefix)
-        {
-            _states.Clear();
-        }
+        RedisTokenBucketLimiterSettings<TResource> before = _settings;
 
-        _settings = settings with { Name = _settings.Name };
+        // Under another prefix all keys are others. Requests that began before go on with what they know.
+        _settings = SettingsOf(options, options.KeyPrefix == before.KeyPrefix ? before.States : new KeyStates()) with { Name = before.Name };
     }
 
     /// <inheritdoc/>
@@ -186,6 +182,7 @@ public sealed class RedisTokenBucketLimiter<TResource> : KeyedRateLimiter<TResou
     {
         int permits = request.Permits <= request.Plan.Most ? request.Permits : 0;
         RedisKey key = request.State?.StoreKey ?? KeyStates.StoreKey(request.Settings.KeyPrefix, request.Settings.Name, request.Key);
+        int refunds = request.Settings.States.Refunds(request.Key);
         Task<BucketReply?> call = CallAsync(key, request, permits, permits);
         BucketReply? reply;
         try
@@ -205,11 +202,12 @@ public sealed class RedisTokenBucketLimiter<TResource> : KeyedRateLimiter<TResou
 
         if (reply.Granted < permits || request.State is not null)
         {
-            KeyState state = request.State ?? _states.GetOrAdd(request.Key, request.Settings.KeyPrefix, request.Settings.Name, Now);
+            KeyState state = request.State ?? request.Settings.States.GetOrAdd(request.Key, request.Settings.KeyPrefix, request.Settings.Name, Now);
             lock (state.Gate)
             {
                 state.Use(request.Plan);
                 state.Learn(reply, Now);
+                ForgetIfRefunded(request, state, refunds);
             }
         }
 
@@ -301,6 +299,7 @@ public sealed class RedisTokenBucketLimiter<TResource> : KeyedRateLimiter<TResou
     private async Task<BucketReply?> LeaseAsync(Request request, int reserved, long held)
     {
         (KeyState state, BucketPlan plan, int nodes) = (request.State!, request.Plan, request.Nodes);
+        int refunds = request.Settings.States.Refunds(request.Key);
         int most = (int)Math.Min(int.MaxValue, request.Permits + Math.Max(0, request.LeaseSize - held));
         BucketReply? reply = await CallAsync(state.StoreKey, request, request.Permits, most).ConfigureAwait(false);
         lock (state.Gate)
@@ -312,6 +311,7 @@ public sealed class RedisTokenBucketLimiter<TResource> : KeyedRateLimiter<TResou
                 state.Learn(reply, now);
                 double share = (double)request.LeaseSize * nodes;
                 state.AskAt(reply.Granted < most ? now + plan.TimeFor(share, reply.Debts).Ticks : now);
+                ForgetIfRefunded(request, state, refunds);
                 if (reply.Granted > 0)
                 {
                     TimeSpan life = plan.LongestTimeFor(share);
@@ -321,6 +321,15 @@ public sealed class RedisTokenBucketLimiter<TResource> : KeyedRateLimiter<TResou
         }
 
         return reply;
+    }
+
+    /// <summary>A refund that ended while the call was under way may have come after it in the store: then what the answer refuses is not known any more.</summary>
+    private static void ForgetIfRefunded(in Request request, KeyState state, int refunds)
+    {
+        if (request.Settings.States.Refunds(request.Key) != refunds)
+        {
+            state.ForgetRefusals();
+        }
     }
 
     /// <summary>Calls the store, within its time; null: it did not do it, or is skipped.</summary>
@@ -412,7 +421,7 @@ public sealed class RedisTokenBucketLimiter<TResource> : KeyedRateLimiter<TResou
             await _script.SettleAsync(_database, charge.StoreKey, charge.Reply, permits, back).ConfigureAwait(false);
             if (back > 0)
             {
-                _states.Find(charge.Key)?.ForgetRefusals();
+                _settings.States.Refunded(charge.Key);
             }
         }
         catch (Exception exception)
@@ -450,7 +459,7 @@ public sealed class RedisTokenBucketLimiter<TResource> : KeyedRateLimiter<TResou
         BucketPlan plan = PlanOf(resource);
         int nodes = settings.LeaseSize > 0 ? NodesOf(settings) : 1;
         int leaseSize = Math.Min(settings.LeaseSize, plan.Most / nodes);
-        KeyState? state = leaseSize > 0 ? _states.GetOrAdd(key, settings.KeyPrefix, settings.Name, Now) : _states.Find(key);
+        KeyState? state = leaseSize > 0 ? settings.States.GetOrAdd(key, settings.KeyPrefix, settings.Name, Now) : settings.States.Find(key);
         return new Request(settings, resource, key, plan, permits, leaseSize, nodes, state);
     }
 
@@ -557,10 +566,10 @@ public sealed class RedisTokenBucketLimiter<TResource> : KeyedRateLimiter<TResou
         return now >= until && Interlocked.CompareExchange(ref _quietUntil, now + TimeSpan.TicksPerMinute, until) == until;
     }
 
-    private RedisTokenBucketLimiterSettings<TResource> SettingsOf(RedisTokenBucketLimiterOptions<TResource> options)
+    private RedisTokenBucketLimiterSettings<TResource> SettingsOf(RedisTokenBucketLimiterOptions<TResource> options, KeyStates states)
     {
         options.ThrowIfInvalid();
-        _states.Capacity = options.Capacity;
+        states.Capacity = options.Capacity;
         RateLimit[] limits = [.. options.Limits];
         return new RedisTokenBucketLimiterSettings<TResource>(
             options.Name,
@@ -574,7 +583,8 @@ public sealed class RedisTokenBucketLimiter<TResource> : KeyedRateLimiter<TResou
             options.LocalFallback,
             options.FailOpen,
             options.Capacity,
-            options.Shadow);
+            options.Shadow,
+            states);
     }
 
     /// <summary>A request with what holds for it.</summary>

@@ -1,6 +1,6 @@
 namespace Backend.Toolkit.RateLimiting.Redis;
 
-/// <summary>The options as they were when the limiter took them.</summary>
+/// <summary>The options as they were when the limiter took them, and what it knows of the keys under their prefix.</summary>
 internal sealed record RedisTokenBucketLimiterSettings<TResource>(
     string Name,
     BucketPlan Plan,
@@ -13,4 +13,5 @@ internal sealed record RedisTokenBucketLimiterSettings<TResource>(
     bool LocalFallback,
     bool FailOpen,
     int Capacity,
-    bool IsShadow);
+    bool IsShadow,
+    KeyStates States);

@@ -1,4 +1,5 @@
 using System.Threading.RateLimiting;
+using Backend.Toolkit.Tests;
 using Microsoft.Extensions.Time.Testing;
 using StackExchange.Redis;
 using static Backend.Toolkit.RateLimiting.Redis.Tests.Limiters;
@@ -154,6 +155,30 @@ public sealed class LimiterTests(RedisFixture redis) : IClassFixture<RedisFixtur
     }
 
     [Fact]
+    public async Task A_refusal_that_was_on_its_way_when_permits_were_given_back_is_not_remembered()
+    {
+        using RedisTokenBucketLimiter<string> limiter = Make(redis.Connection, Per(10, 360_000));
+        int refused = 0;
+
+        await Parallel.ForAsync(0, 2000, async (key, _) =>
+        {
+            RateLimitDecision charge = await limiter.AcquireDecisionAsync($"{key}", 10);
+            Task<RateLimitDecision>[] others = [.. Enumerable.Range(0, 8).Select(_ => limiter.AcquireDecisionAsync($"{key}", 3).AsTask())];
+            limiter.Settle(charge, 0);
+            RateLimitDecision[] decisions = await Task.WhenAll(others);
+            if (decisions.Count(decision => decision.IsAdmitted) < 3)
+            {
+                // What is settled is on its way.
+                await RedisServer.WaitUntilAsync(() => _database.StringGet($"rate-limit:{limiter.Name}:{{t:{key}}}").ToString().Length > 0, "the store has answered");
+                await Task.Delay(TimeSpan.FromMilliseconds(20), TimeProvider.System);
+                Interlocked.Add(ref refused, (await limiter.AcquireDecisionAsync($"{key}", 1)).IsAdmitted ? 0 : 1);
+            }
+        });
+
+        refused.Should().Be(0);
+    }
+
+    [Fact]
     public async Task Who_goes_while_the_call_is_under_way_is_charged_nothing()
     {
         using RedisTokenBucketLimiter<string> limiter = Make(redis.Connection, Per(1000, 3_600_000));
@@ -291,6 +316,33 @@ public sealed class LimiterTests(RedisFixture redis) : IClassFixture<RedisFixtur
 
         more.Remaining.Should().Be(14);
         old.Remaining.Should().Be(3, "nodes with old and new options share what was used");
+    }
+
+    [Fact]
+    public async Task A_request_that_began_under_another_prefix_leaves_nothing_behind()
+    {
+        RedisTokenBucketLimiterOptions<string> options = Options(redis.Connection, Per(10, 36_000), o => o.LeaseSize = 2);
+        RedisTokenBucketLimiter<string>? limiter = null;
+        options.KeySelector = key =>
+        {
+            if (limiter is not null && options.KeyPrefix != "moved:")
+            {
+                options.KeyPrefix = "moved:";
+                limiter.Update(options);
+            }
+
+            return key;
+        };
+        limiter = new(options);
+
+        for (int i = 0; i < 20; i++)
+        {
+            await limiter.AcquireDecisionAsync("one");
+        }
+
+        limiter.Dispose();
+        using RedisTokenBucketLimiter<string> other = Make(redis.Connection, Per(10, 36_000), o => (o.Name, o.KeyPrefix) = (options.Name, "moved:"));
+        (await other.AcquireDecisionAsync("one")).IsAdmitted.Should().BeFalse("all but the first request were counted there");
     }
 
     [Fact]
