@@ -54,7 +54,9 @@ internal sealed class KeyState(RedisKey storeKey)
             return true;
         }
 
-        long wait = _debts is null ? 0 : Math.Max(_askAt - now, Plan!.AdmitsAfter(_debts, elapsed, Math.Max(permits, 1)) * TimeSpan.TicksPerMicrosecond);
+        // What was there when the node's share was used up may be asked for: a request that was too large for it does not keep smaller ones from it.
+        long pace = _debts is null || Plan!.Remaining(_debts, 0) >= Math.Max(permits, 1) ? 0 : _askAt - now;
+        long wait = _debts is null ? 0 : Math.Max(pace, Plan!.AdmitsAfter(_debts, elapsed, Math.Max(permits, 1)) * TimeSpan.TicksPerMicrosecond);
         decision = wait > 0
             ? new RateLimitDecision(false, permits, held + Plan!.Remaining(_debts, elapsed), new TimeSpan(wait), TimeSpan.FromMicroseconds(Plan.DrainedAfter(_debts, elapsed)))
             : default;

@@ -16,6 +16,9 @@ public sealed class RedisTokenBucketLimiter<TResource> : KeyedRateLimiter<TResou
 {
     private const int MostPlans = 254;
 
+    /// <summary>How often the shares of all nodes accrue anew while a lease lives: what leases let go to waste is at most this part of the rate, however uneven the load.</summary>
+    private const int LivesOfAShare = 20;
+
     private readonly IDatabase _database;
     private readonly BucketScript _script;
     private readonly TimeProvider _timeProvider;
@@ -74,8 +77,8 @@ public sealed class RedisTokenBucketLimiter<TResource> : KeyedRateLimiter<TResou
     public override IReadOnlyList<RateLimit> LimitsOf(TResource resource) => PlanOf(resource).Limits;
 
     /// <summary>
-    /// Decides without a call to the store: from the lease, from a refusal that is not due yet, and while the store is skipped from the bucket of this node. Else refuses, and with leases asks for
-    /// one, which will be there after about the time that it says.
+    /// Decides without a call to the store: from the lease, from a refusal that is not due yet, and while the store is skipped from the bucket of this node. Else refuses, and where a lease is large
+    /// enough asks for one, which will be there after about the time that it says.
     /// </summary>
     /// <inheritdoc/>
     public override bool TryAcquire(TResource resource, int permits, out RateLimitDecision decision)
@@ -85,7 +88,7 @@ public sealed class RedisTokenBucketLimiter<TResource> : KeyedRateLimiter<TResou
         Request request = RequestOf(resource, permits);
         if (!TryDecide(request, out decision))
         {
-            if (request.State is not null && permits <= request.Plan.Most)
+            if (request.State is not null && permits <= request.LeaseSize)
             {
                 _ = JoinOrStart(request, reserved: 0, out _, out _);
             }
@@ -110,7 +113,7 @@ public sealed class RedisTokenBucketLimiter<TResource> : KeyedRateLimiter<TResou
 
         Request request = RequestOf(resource, permits);
         return TryDecide(request, out RateLimitDecision decision) ? new ValueTask<RateLimitDecision>(decision)
-            : request.State is not null && permits is > 0 && permits <= request.Plan.Most ? AskForLeaseAsync(request, cancellationToken)
+            : request.State is not null && permits is > 0 && permits <= request.LeaseSize ? AskForLeaseAsync(request, cancellationToken)
             : AskAsync(request, cancellationToken);
     }
 
@@ -232,7 +235,7 @@ public sealed class RedisTokenBucketLimiter<TResource> : KeyedRateLimiter<TResou
             }
             catch (OperationCanceledException) when (isMine)
             {
-                _ = ReturnToLeaseAsync(call, request.State!, request.Permits);
+                _ = ReturnAsync(call, request.Key, request.State!.StoreKey, request.Permits);
                 throw;
             }
 
@@ -300,8 +303,8 @@ public sealed class RedisTokenBucketLimiter<TResource> : KeyedRateLimiter<TResou
     {
         (KeyState state, BucketPlan plan, int nodes) = (request.State!, request.Plan, request.Nodes);
         int refunds = request.Settings.States.Refunds(request.Key);
-        int most = (int)Math.Min(int.MaxValue, request.Permits + Math.Max(0, request.LeaseSize - held));
-        BucketReply? reply = await CallAsync(state.StoreKey, request, request.Permits, most).ConfigureAwait(false);
+        int most = reserved + (int)Math.Max(0, request.LeaseSize - held);
+        BucketReply? reply = await CallAsync(state.StoreKey, request, Math.Max(reserved, 1), most).ConfigureAwait(false);
         lock (state.Gate)
         {
             state.Call = null;
@@ -314,7 +317,7 @@ public sealed class RedisTokenBucketLimiter<TResource> : KeyedRateLimiter<TResou
                 ForgetIfRefunded(request, state, refunds);
                 if (reply.Granted > 0)
                 {
-                    TimeSpan life = plan.LongestTimeFor(share);
+                    TimeSpan life = plan.LongestTimeFor(share * LivesOfAShare);
                     state.Extend(reply.Granted - reserved, request.LeaseSize, now, life > TimeSpan.FromSeconds(1) ? life : TimeSpan.FromSeconds(1));
                 }
             }
@@ -398,18 +401,7 @@ public sealed class RedisTokenBucketLimiter<TResource> : KeyedRateLimiter<TResou
     {
         if (await call.ConfigureAwait(false) is { Granted: > 0 } reply)
         {
-            await SettleAsync(new StoreCharge(key, storeKey, reply), permits, permits).ConfigureAwait(false);
-        }
-    }
-
-    private async Task ReturnToLeaseAsync(Task<BucketReply?> call, KeyState state, int permits)
-    {
-        if (await call.ConfigureAwait(false) is { Granted: > 0 })
-        {
-            lock (state.Gate)
-            {
-                state.Lease?.Settle(permits, Now);
-            }
+            await SettleAsync(new StoreCharge(key, storeKey, reply), reply.Granted, permits).ConfigureAwait(false);
         }
     }
 

@@ -30,8 +30,8 @@ public sealed class RedisTokenBucketLimiterOptions<TResource>
     public string KeyPrefix { get; set; } = "rate-limit:";
 
     /// <summary>
-    /// The most permits of one key that a node takes ahead and spends by itself; never more than the burst ÷ <see cref="Nodes"/>. 0 to 1 000 000; default 0: the store is asked for every request,
-    /// and the limit is exact over all nodes.
+    /// The most permits of one key that a node takes ahead and spends by itself; never more than the burst ÷ <see cref="Nodes"/>. For a request that costs more the store is asked. 0 to 1 000 000;
+    /// default 0: the store is asked for every request, and the limit is exact over all nodes.
     /// </summary>
     public int LeaseSize { get; set; }
 
@@ -50,7 +50,7 @@ public sealed class RedisTokenBucketLimiterOptions<TResource>
     /// </summary>
     public bool FailOpen { get; set; }
 
-    /// <summary>For how many keys this node remembers leases and refusals (about 400 bytes each), and has room in its local buckets (17 bytes each). 64 to 1 048 576; default 65 536.</summary>
+    /// <summary>For how many keys this node remembers leases and refusals (about 470 bytes each with keys of 15 characters), and has room in its local buckets (17 bytes each). 64 to 1 048 576; default 65 536.</summary>
     public int Capacity { get; set; } = 65_536;
 
     /// <summary>Shadow mode: counts and charges as ever, but admits what it would refuse (<see cref="RateLimitDecision.IsShadowRefusal"/>), charging nothing for it. Default false.</summary>

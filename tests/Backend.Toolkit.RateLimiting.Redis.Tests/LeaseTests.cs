@@ -48,6 +48,38 @@ public sealed class LeaseTests(RedisFixture redis) : IClassFixture<RedisFixture>
         calls.Should().BeLessThanOrEqualTo(requests / 20);
     }
 
+    [Theory]
+    [InlineData(0.75, 0.1, 1, 1)]
+    [InlineData(2, 1, 60, 0.95)]
+    [InlineData(2, 1, 150, 0.95)]
+    public async Task Leases_waste_little_however_uneven_the_load_and_whatever_requests_cost(double load, double spread, int cost, double used)
+    {
+        const int Nodes = 10, Lease = 100, Rate = 2000, Burst = 2000, Milliseconds = 10_000;
+        StoreClock clock = new(redis.Connection.GetDatabase(), Guid.NewGuid().ToString("N"));
+        await clock.SetAsync(Start);
+        FakeTimeProvider time = new();
+        RedisTokenBucketLimiterOptions<string> options = Options(redis.Connection, PerSecond(Rate, Burst), o => (o.LeaseSize, o.Nodes) = (Lease, () => Nodes));
+        RedisTokenBucketLimiter<string>[] nodes = [.. Enumerable.Range(0, Nodes).Select(_ => new RedisTokenBucketLimiter<string>(options, time, null, clock.Script))];
+        Random random = new(7);
+        int[] admitted = new int[Milliseconds];
+        int asked = 0;
+
+        for (int now = 0; now < Milliseconds; now++)
+        {
+            for (; asked < (now + 1) * Rate * load / 1000; asked += cost)
+            {
+                int node = random.NextDouble() < spread ? random.Next(Nodes) : 0;
+                admitted[now] += (await nodes[node].AcquireDecisionAsync("one", cost)).IsAdmitted ? cost : 0;
+            }
+
+            await clock.AddAsync(1000);
+            time.Advance(TimeSpan.FromMilliseconds(1));
+        }
+
+        MostAbove(admitted, Rate / 1000.0).Should().BeLessThanOrEqualTo(Burst + (Nodes * Lease));
+        admitted.Sum().Should().BeGreaterThanOrEqualTo((int)(used * Math.Min(asked, Burst + (Rate * Milliseconds / 1000))));
+    }
+
     [Fact]
     public async Task A_lease_is_spent_here_and_the_synchronous_face_spends_it_too()
     {
@@ -66,6 +98,63 @@ public sealed class LeaseTests(RedisFixture redis) : IClassFixture<RedisFixture>
         first.IsAdmitted.Should().BeTrue();
         sync.Should().Be(10);
         (await redis.Connection.ScriptCallsAsync() - before).Should().Be(2);
+    }
+
+    [Theory]
+    [InlineData(0)]
+    [InlineData(10)]
+    public async Task A_synchronous_request_brings_a_lease_and_nothing_is_lost(int permits)
+    {
+        RedisTokenBucketLimiterOptions<string> options = Options(redis.Connection, Per(1000, 3_600_000), o => o.LeaseSize = 10);
+        RedisTokenBucketLimiterOptions<string> exact = Options(redis.Connection, Per(1000, 3_600_000), o => o.Name = options.Name);
+        using RedisTokenBucketLimiter<string> limiter = new(options), other = new(exact);
+
+        limiter.TryAcquire("one", permits, out _).Should().BeFalse();
+        await RedisServer.WaitUntilAsync(() => limiter.TryAcquire("one", permits, out _), "the lease is here");
+
+        (await other.AcquireDecisionAsync("one", 0)).Remaining.Should().Be(990);
+    }
+
+    [Fact]
+    public async Task What_is_more_than_a_lease_is_not_asked_for_by_the_synchronous_face()
+    {
+        using RedisTokenBucketLimiter<string> limiter = Make(redis.Connection, Per(1000, 3_600_000), o => o.LeaseSize = 10);
+        long before = await redis.Connection.ScriptCallsAsync();
+
+        bool any = Enumerable.Range(0, 5).Any(_ => limiter.TryAcquire("one", 11, out RateLimitDecision _));
+        RateLimitDecision look = await limiter.AcquireDecisionAsync("one", 0);
+
+        any.Should().BeFalse();
+        look.Remaining.Should().Be(1000, "it could never be admitted from a lease, so nothing is charged for it");
+        (await redis.Connection.ScriptCallsAsync() - before).Should().Be(1);
+    }
+
+    [Fact]
+    public async Task What_is_more_than_a_lease_is_asked_for_by_itself_and_settled_in_the_store()
+    {
+        using RedisTokenBucketLimiter<string> limiter = Make(redis.Connection, Per(1000, 3_600_000), o => o.LeaseSize = 10);
+
+        RateLimitDecision charge = await limiter.AcquireDecisionAsync("one", 500);
+        limiter.Settle(charge, 20);
+        await RedisServer.WaitUntilAsync(() => limiter.AcquireDecisionAsync("one", 0).AsTask().Result.Remaining == 980, "the refund is in the store");
+
+        charge.Remaining.Should().Be(500);
+    }
+
+    [Fact]
+    public async Task A_request_that_was_too_large_does_not_keep_smaller_ones_from_what_is_left()
+    {
+        RedisTokenBucketLimiterOptions<string> options = Options(redis.Connection, Per(1, 3600, burst: 100), o => o.LeaseSize = 10);
+        RedisTokenBucketLimiterOptions<string> exact = Options(redis.Connection, Per(1, 3600, burst: 100), o => o.Name = options.Name);
+        using RedisTokenBucketLimiter<string> leasing = new(options), other = new(exact);
+        await other.AcquireDecisionAsync("one", 94);
+
+        RateLimitDecision tooLarge = await leasing.AcquireDecisionAsync("one", 7);
+        RateLimitDecision[] smaller = [.. Enumerable.Range(0, 7).Select(_ => leasing.AcquireDecisionAsync("one").AsTask().Result)];
+
+        tooLarge.IsAdmitted.Should().BeFalse();
+        smaller.Count(decision => decision.IsAdmitted).Should().Be(6);
+        smaller[^1].RetryAfter.Should().BeGreaterThan(TimeSpan.FromHours(9), "now its share is used up");
     }
 
     [Fact]
@@ -125,7 +214,7 @@ public sealed class LeaseTests(RedisFixture redis) : IClassFixture<RedisFixture>
         await limiter.AcquireDecisionAsync("one");
         long before = await redis.Connection.ScriptCallsAsync();
 
-        time.Advance(TimeSpan.FromSeconds(5) - TimeSpan.FromTicks(1));
+        time.Advance(TimeSpan.FromSeconds(20 * 5) - TimeSpan.FromTicks(1));
         bool inTime = limiter.TryAcquire("one", 1, out _);
         time.Advance(TimeSpan.FromTicks(1));
         bool late = limiter.TryAcquire("one", 1, out _);
@@ -186,6 +275,29 @@ public sealed class LeaseTests(RedisFixture redis) : IClassFixture<RedisFixture>
 
         (await stays).IsAdmitted.Should().BeTrue();
         await gone.Awaiting(task => task).Should().ThrowAsync<OperationCanceledException>();
+    }
+
+    [Fact]
+    public async Task Who_goes_while_the_call_is_under_way_is_charged_nothing_beyond_the_lease()
+    {
+        RedisTokenBucketLimiterOptions<string> options = Options(redis.Connection, Per(1000, 3_600_000), o => o.LeaseSize = 10);
+        RedisTokenBucketLimiterOptions<string> exact = Options(redis.Connection, Per(1000, 3_600_000), o => o.Name = options.Name);
+        using RedisTokenBucketLimiter<string> limiter = new(options), other = new(exact);
+        int gone = 0;
+
+        for (int key = 0; key < 20; key++)
+        {
+            using CancellationTokenSource source = new();
+            Task<RateLimitDecision> asking = limiter.AcquireDecisionAsync($"{key}", 9, source.Token).AsTask();
+            await source.CancelAsync();
+            if (await Task.WhenAny(asking) is { IsCanceled: true })
+            {
+                gone++;
+                await RedisServer.WaitUntilAsync(() => other.AcquireDecisionAsync($"{key}", 0).AsTask().Result.Remaining == 990, "nine of nineteen are given back");
+            }
+        }
+
+        gone.Should().BePositive();
     }
 
     [Fact]
