@@ -134,7 +134,7 @@ public sealed class ScriptTests(RedisFixture redis) : IClassFixture<RedisFixture
             int run = Interlocked.Increment(ref trace);
             (RedisKey with, RedisKey without) = ($"{_name}:with:{run}", $"{_name}:without:{run}");
             BucketPlan plan = new([PerSecond(1, burst: 10), Per(7, 3, burst: 12)]);
-            List<(BucketReply Charge, int Permits)> charges = [];
+            List<(BucketReply With, BucketReply Without, int Permits)> charges = [];
             long now = Start;
             clock.SetAsync(now).Wait();
 
@@ -152,14 +152,15 @@ public sealed class ScriptTests(RedisFixture redis) : IClassFixture<RedisFixture
                 }
                 else if (kind == 1 && charges.Count > 0)
                 {
-                    (BucketReply charge, int charged) = charges[^1];
+                    (BucketReply chargeWith, BucketReply chargeWithout, int charged) = charges[^1];
                     charges.RemoveAt(charges.Count - 1);
-                    clock.Script.SettleAsync(_database, with, charge, charged, charged).Wait();
-                    Acquire(clock, without, plan, 0, out BucketReply other);
+                    clock.Script.SettleAsync(_database, with, chargeWith, charged, charged).Wait();
+                    clock.Script.SettleAsync(_database, without, chargeWithout, charged, charged).Wait();
                 }
                 else if (Acquire(clock, with, plan, permits, out BucketReply reply))
                 {
-                    Acquire(clock, without, plan, permits, out _).Should().BeTrue("the bucket without the charge has at least as much");
+                    Acquire(clock, without, plan, permits, out BucketReply other).Should().BeTrue("the bucket without the charge has at least as much");
+                    charges.Add((reply, other, permits));
                 }
             }
 
@@ -222,6 +223,24 @@ public sealed class ScriptTests(RedisFixture redis) : IClassFixture<RedisFixture
 
         Acquire(clock, _name, plan, 0, out BucketReply after);
         (after.Refunded, plan.Remaining(after.Debts, 0)).Should().Be((450, 900));
+    }
+
+    [Fact]
+    public async Task A_refund_counts_what_earlier_charges_were_given_back_since()
+    {
+        StoreClock clock = new(_database, _name);
+        await clock.SetAsync(Start);
+        BucketPlan plan = new([PerSecond(1, burst: 100)]);
+        Acquire(clock, _name, plan, 50, out BucketReply first);
+        Acquire(clock, _name, plan, 50, out BucketReply second);
+        await clock.Script.SettleAsync(_database, _name, first, 50, 50);
+        await clock.AddAsync(10_000_000);
+        Acquire(clock, _name, plan, 30, out _);
+
+        await clock.Script.SettleAsync(_database, _name, second, 50, 50);
+
+        Acquire(clock, _name, plan, 0, out BucketReply after);
+        plan.Remaining(after.Debts, 0).Should().Be(70, "ten of the second fifty drained meanwhile, and the third charge is there in full");
     }
 
     [Fact]
