@@ -55,10 +55,8 @@ internal sealed class BucketScript(Func<string, string>? change = null)
           granted = room < granted and room - room % 1 or granted
           units[i], gains[i], debts[i] = unit, gain, debt
         end
-        if type(state) == 'table' and state.err:sub(1, 9) ~= 'WRONGTYPE' then
-          return state
-        elseif not valid then
-          return redis.error_reply('FOREIGN the key holds no token bucket')
+        if not valid then
+          return type(state) == 'table' and state.err:sub(1, 9) ~= 'WRONGTYPE' and state or redis.error_reply('FOREIGN the key holds no token bucket')
         end
         if not settles then
           if least == 0 or granted < least then

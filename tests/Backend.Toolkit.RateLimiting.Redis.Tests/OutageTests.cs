@@ -267,6 +267,28 @@ public sealed class OutageTests
     }
 
     [Fact]
+    public async Task Failures_that_are_not_in_a_row_do_not_add_up()
+    {
+        await using RedisServer server = await RedisServer.StartAsync();
+        await using ConnectionMultiplexer connection = await server.ConnectAsync();
+        LogList log = new();
+        using RedisTokenBucketLimiter<string> limiter = Make(connection, Per(100, 360_000), o => o.Nodes = () => 2, log: log);
+
+        List<long> remaining = [];
+        for (int i = 0; i < 4; i++)
+        {
+            await connection.GetServers()[0].ConfigSetAsync("maxmemory", "1");
+            await limiter.AcquireDecisionAsync("one");
+            await limiter.AcquireDecisionAsync("one");
+            await connection.GetServers()[0].ConfigSetAsync("maxmemory", "0");
+            remaining.Add((await limiter.AcquireDecisionAsync("one")).Remaining);
+        }
+
+        remaining.Should().Equal(99, 98, 97, 96);
+        log.Entries.Should().BeEmpty();
+    }
+
+    [Fact]
     public async Task Answers_that_make_no_sense_are_a_store_that_is_down()
     {
         using NonsenseServer server = new();
