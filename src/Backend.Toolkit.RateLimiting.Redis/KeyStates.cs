@@ -1,6 +1,6 @@
 using System.Collections.Concurrent;
-using System.Security.Cryptography;
 using System.Runtime.InteropServices;
+using System.Security.Cryptography;
 using StackExchange.Redis;
 
 namespace Backend.Toolkit.RateLimiting.Redis;
@@ -53,11 +53,17 @@ internal sealed class KeyStates
             return known;
         }
 
-        var made = new KeyState(StoreKey(prefix, name, key));
-        KeyState state = _states.GetOrAdd(key, made);
-        if (ReferenceEquals(state, made) && Interlocked.Increment(ref _count) > Capacity)
+        // Before it is there: it has nothing to remember yet, and would be the first to go.
+        if (Count >= Capacity)
         {
             Sweep(now);
+        }
+
+        var made = new KeyState(StoreKey(prefix, name, key));
+        KeyState state = _states.GetOrAdd(key, made);
+        if (ReferenceEquals(state, made))
+        {
+            Interlocked.Increment(ref _count);
         }
 
         return state;

@@ -350,6 +350,24 @@ public sealed class LeaseTests(RedisFixture redis) : IClassFixture<RedisFixture>
         admitted.Sum().Should().BeGreaterThan(least, "a node that must forget loses leases, nothing else");
     }
 
+    [Fact]
+    public async Task A_key_with_a_call_under_way_is_not_forgotten_however_many_others_come()
+    {
+        await using RedisServer server = await RedisServer.StartAsync();
+        await using ConnectionMultiplexer connection = await server.ConnectAsync();
+        using RedisTokenBucketLimiter<string> limiter = Make(connection, Per(1000, 3_600_000), o => (o.LeaseSize, o.Capacity) = (10, 64));
+        await limiter.AcquireDecisionAsync("the script is there");
+        long before = await connection.ScriptCallsAsync();
+
+        server.Pause();
+        Task<RateLimitDecision>[] asking = [.. Enumerable.Range(0, 400).Select(i => limiter.AcquireDecisionAsync($"{i % 200}").AsTask())];
+        server.Resume();
+        RateLimitDecision[] decisions = await Task.WhenAll(asking);
+
+        decisions.Should().OnlyContain(decision => decision.IsAdmitted);
+        (await connection.ScriptCallsAsync() - before).Should().Be(200, "the second request of a key joins the call of the first");
+    }
+
     /// <summary>The most by which what was admitted in any interval is above what accrued in it.</summary>
     private static double MostAbove(int[] admitted, double perStep)
     {
