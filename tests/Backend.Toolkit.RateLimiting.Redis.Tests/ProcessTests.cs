@@ -12,7 +12,7 @@ public sealed class ProcessTests
     [InlineData(50)]
     public async Task Processes_together_admit_what_the_limit_says_and_use_it(int lease)
     {
-        const int Nodes = 3, Rate = 1000, Burst = 500, Milliseconds = 4000;
+        const int Nodes = 3, Rate = 1000, Burst = 500, Milliseconds = 8000;
         await using RedisServer server = await RedisServer.StartAsync();
         await using var connection = await server.ConnectAsync();
         Process[] nodes = [.. Enumerable.Range(0, Nodes).Select(_ => Process.Start(new ProcessStartInfo(
