@@ -16,7 +16,9 @@ internal sealed class BucketPlan
     public BucketPlan(IReadOnlyList<RateLimit> limits)
     {
         Limits = [.. limits];
-        _rules = [.. Limits.Select(limit => new Rule(limit))];
+
+        // By period, so that the same limits in another order are the same.
+        _rules = [.. Limits.OrderBy(limit => limit.Period).Select(limit => new Rule(limit))];
         Most = (int)_rules.Min(rule => rule.Burst);
         Packed = new byte[_rules.Length * 24];
         for (int i = 0; i < _rules.Length; i++)

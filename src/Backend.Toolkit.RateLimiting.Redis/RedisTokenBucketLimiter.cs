@@ -338,7 +338,9 @@ public sealed class RedisTokenBucketLimiter<TResource> : KeyedRateLimiter<TResou
     /// <summary>Calls the store, within its time; null: it did not do it, or is skipped.</summary>
     private async Task<BucketReply?> CallAsync(RedisKey key, Request request, int least, int most)
     {
-        if (!_health.MayAsk(Now))
+        // A look that is answered says nothing of writing, so it neither probes nor ends an outage.
+        bool writes = most > 0;
+        if (writes ? !_health.MayAsk(Now) : _health.IsSkipped)
         {
             return null;
         }
@@ -350,7 +352,11 @@ public sealed class RedisTokenBucketLimiter<TResource> : KeyedRateLimiter<TResou
             ThrowIfNotConnected(key);
             answer = _script.AcquireAsync(_database, key, request.Plan, least, most);
             BucketReply reply = await answer.WaitAsync(request.Settings.StoreTimeout, _timeProvider).ConfigureAwait(false);
-            _health.Answered();
+            if (writes)
+            {
+                _health.Answered();
+            }
+
             Telemetry.Called(name, "answered");
             return reply;
         }

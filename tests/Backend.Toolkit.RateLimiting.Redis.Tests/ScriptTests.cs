@@ -281,12 +281,27 @@ public sealed class ScriptTests(RedisFixture redis) : IClassFixture<RedisFixture
         StoreClock clock = new(_database, _name);
         await clock.SetAsync(Start);
         Acquire(clock, _name, new BucketPlan([PerSecond(10, burst: 100)]), 60, out _);
-        BucketPlan plan = new([Per(7, 3, burst: 80), PerSecond(1, burst: 5)]);
+        BucketPlan plan = new([Per(7, 3, burst: 5), PerSecond(1, burst: 80)]);
 
         Acquire(clock, _name, plan, 1, out BucketReply reply).Should().BeTrue();
 
         plan.Remaining(reply.Debts, 0).Should().Be(4);
-        new BucketPlan([plan.Limits[0]]).Remaining(reply.Debts.AsSpan(0, 1), 0).Should().Be(80 - 61);
+        new BucketPlan([plan.Limits[1]]).Remaining(reply.Debts.AsSpan(0, 1), 0).Should().Be(80 - 61, "limits are known by their order of periods");
+    }
+
+    [Fact]
+    public async Task Limits_in_another_order_are_the_same_limits()
+    {
+        StoreClock clock = new(_database, _name);
+        await clock.SetAsync(Start);
+        RateLimit perSecond = PerSecond(10, burst: 100), perHour = Per(1000, 3600);
+        Acquire(clock, _name, new BucketPlan([perSecond, perHour]), 60, out _);
+        await clock.AddAsync(6_000_000);
+
+        Acquire(clock, _name, new BucketPlan([perHour, perSecond]), 1, out BucketReply reply);
+
+        new BucketPlan([perSecond]).Remaining(reply.Debts.AsSpan(0, 1), 0).Should().Be(99);
+        new BucketPlan([perHour]).Remaining(reply.Debts.AsSpan(1, 1), 0).Should().Be(1000 - 61 + 1);
     }
 
     [Fact]

@@ -33,7 +33,7 @@ public sealed class TelemetryTests
         await limiter.AcquireDecisionAsync("two");
         await limiter.AcquireDecisionAsync("two");
         await server.RestartAsync();
-        await RedisServer.WaitUntilAsync(() => limiter.AcquireDecisionAsync("three", 0).AsTask().Result.IsAdmitted && counts.ContainsKey("transitions up"), "the store is asked again");
+        await RedisServer.WaitUntilAsync(() => limiter.AcquireDecisionAsync("three").AsTask().Result.IsAdmitted && counts.ContainsKey("transitions up"), "the store is asked again");
 
         counts["requests admitted store"].Should().BeGreaterThanOrEqualTo(1);
         counts["requests admitted node"].Should().Be(1);
