@@ -49,7 +49,10 @@ internal sealed class ProblemAnswer(PageProblem problem) : IResult, IActionResul
                 details.Extensions["maxSize"] = maxSize;
             }
 
-            return await service.TryWriteAsync(new ProblemDetailsContext { HttpContext = context, ProblemDetails = details }).ConfigureAwait(false);
+            // That of MVC claims to have written where it wrote nothing: for a controller without [ApiController].
+            context.Response.ContentType = null;
+            return await service.TryWriteAsync(new ProblemDetailsContext { HttpContext = context, ProblemDetails = details }).ConfigureAwait(false)
+                && (context.Response.HasStarted || context.Response.ContentType is not null);
         }
         catch (Exception) when (!context.Response.HasStarted && !context.RequestAborted.IsCancellationRequested)
         {
