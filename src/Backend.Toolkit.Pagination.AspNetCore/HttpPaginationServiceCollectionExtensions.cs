@@ -8,7 +8,7 @@ namespace Backend.Toolkit.Pagination.AspNetCore;
 
 /// <summary>
 /// Sets how pages are asked for and linked. The options are validated at start-up, may be bound from configuration, and hold for the next request when they reload. Minimal APIs work without it, by the defaults;
-/// controllers and Razor Pages with a <see cref="PageQuery"/> need it.
+/// controllers with a <see cref="PageQuery"/> need it.
 /// </summary>
 public static class HttpPaginationServiceCollectionExtensions
 {

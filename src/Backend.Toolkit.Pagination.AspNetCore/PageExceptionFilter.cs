@@ -4,7 +4,7 @@ using Microsoft.Extensions.Options;
 
 namespace Backend.Toolkit.Pagination.AspNetCore;
 
-/// <summary>Answers what is wrong with a request for a page in controllers and Razor Pages, of which it is a filter by the options of MVC.</summary>
+/// <summary>Answers what is wrong with a request for a page in controllers, of which it is a filter by the options of MVC.</summary>
 internal sealed class PageExceptionFilter : IExceptionFilter, IConfigureOptions<MvcOptions>
 {
     public void Configure(MvcOptions options) => options.Filters.Add(this);

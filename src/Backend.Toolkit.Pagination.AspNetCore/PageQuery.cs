@@ -8,8 +8,8 @@ using Microsoft.Extensions.Primitives;
 namespace Backend.Toolkit.Pagination.AspNetCore;
 
 /// <summary>
-/// What the query string asks for: <c>?cursor=…&amp;size=20</c>, both optional, names by <see cref="HttpPaginationOptions"/>. A parameter of a minimal API's handler, of a controller's action or of a Razor Page, without
-/// any attribute. An endpoint that has one answers 400 with problem details to a bad query, and to <see cref="InvalidCursorException"/> and <see cref="InvalidPageSizeException"/> that its handler throws. A size of more
+/// What the query string asks for: <c>?cursor=…&amp;size=20</c>, both optional, names by <see cref="HttpPaginationOptions"/>. A parameter of a minimal API's handler or of a controller's action, without any
+/// attribute. An endpoint that has one answers 400 with problem details to a bad query, and to <see cref="InvalidCursorException"/> and <see cref="InvalidPageSizeException"/> that its handler throws. A size of more
 /// digits than an <see cref="int"/> has counts as the largest, or least.
 /// </summary>
 [ModelBinder(typeof(PageQueryModelBinder))]

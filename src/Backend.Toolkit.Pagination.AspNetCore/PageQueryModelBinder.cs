@@ -3,7 +3,7 @@ using Microsoft.AspNetCore.Mvc.ModelBinding.Validation;
 
 namespace Backend.Toolkit.Pagination.AspNetCore;
 
-/// <summary>Binds in controllers and Razor Pages. A bad query is thrown: the filter answers it alike, whether or not the controller looks at its model state.</summary>
+/// <summary>Binds in controllers. A bad query is thrown: the filter answers it alike, whether or not the controller looks at its model state.</summary>
 internal sealed class PageQueryModelBinder : IModelBinder
 {
     public Task BindModelAsync(ModelBindingContext bindingContext)
