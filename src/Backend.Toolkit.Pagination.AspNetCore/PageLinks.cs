@@ -76,7 +76,14 @@ internal static class PageLinks
 
     private static string Absolute(Uri address, PathString path)
     {
-        var absolute = new StringBuilder(address.AbsoluteUri.TrimEnd('/'));
+        // A header is ASCII, which an international name is not as people write it.
+        var absolute = new StringBuilder(address.Scheme).Append("://").Append(address.HostNameType == UriHostNameType.IPv6 ? address.Host : address.IdnHost);
+        if (!address.IsDefaultPort)
+        {
+            absolute.Append(CultureInfo.InvariantCulture, $":{address.Port}");
+        }
+
+        absolute.Append(address.AbsolutePath.TrimEnd('/'));
         AppendEscaped(absolute, path.Value, isPath: true);
         return absolute.ToString();
     }

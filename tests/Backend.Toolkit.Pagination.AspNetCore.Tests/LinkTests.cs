@@ -122,6 +122,8 @@ public sealed class LinkTests
     [Theory]
     [InlineData("https://shop.example", "/orders", "https://shop.example/orders")]
     [InlineData("https://shop.example:8443/api/", "/orders", "https://shop.example:8443/api/orders")]
+    [InlineData("https://bücher.example/größe", "/orders", "https://xn--bcher-kva.example/gr%C3%B6%C3%9Fe/orders")]
+    [InlineData("http://[2001:db8::1]:81/", "/orders", "http://[2001:db8::1]:81/orders")]
     [InlineData("https://shop.example", "/r/a%20b", "https://shop.example/r/a%20b")]
     [InlineData("https://shop.example", "/r/%C3%A4", "https://shop.example/r/%C3%A4")]
     [InlineData("https://shop.example", "/r/a%2Fb", "https://shop.example/r/a%2Fb")]
