@@ -2,6 +2,8 @@ using System.Net;
 using System.Text.Json.Serialization.Metadata;
 using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Http;
+using Microsoft.Extensions.Configuration;
+using Microsoft.Extensions.DependencyInjection;
 
 namespace Backend.Toolkit.Pagination.AspNetCore.Tests;
 
@@ -46,13 +48,22 @@ public sealed class PageReaderTests
     [Fact]
     public async Task Absolute_links_are_followed_where_they_are_of_the_same_origin_only()
     {
+        IConfigurationRoot configuration = new ConfigurationBuilder().AddInMemoryCollection([new("BaseAddress", "https://shop.example")]).Build();
         await using Server server = await Server.StartAsync(
             app => app.MapGet("/orders", (PageQuery query, CursorPaginator paginator) => Order.Page(query, paginator).ToResult()),
-            services => services.AddHttpPagination(o => o.BaseAddress = new Uri("https://shop.example")));
+            services => services.AddHttpPagination().AddOptions<HttpPaginationOptions>().Bind(configuration));
+        var reader = new PageReader<Order>(server.Client, Type);
+        var address = new Uri("/orders", UriKind.Relative);
 
-        Func<Task> read = () => ReadAsync(new PageReader<Order>(server.Client, Type).ReadAsync(new Uri("/orders", UriKind.Relative)));
-
+        Func<Task> read = () => ReadAsync(reader.ReadAsync(address));
         (await read.Should().ThrowAsync<PageReadException>()).Which.Reason.Should().Be(PageReadReason.OtherOrigin);
+        configuration["BaseAddress"] = server.Address.AbsoluteUri;
+        configuration.Reload();
+        Answer first = await server.GetAsync("/orders");
+        List<Order> items = await ReadAsync(reader.ReadAsync(address));
+
+        first.Link.Should().Be($"<{server.Address}orders?cursor={first.Next}>; rel=\"next\"");
+        items.Should().Equal(Order.All);
     }
 
     [Theory]
