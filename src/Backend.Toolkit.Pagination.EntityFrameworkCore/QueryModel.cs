@@ -1,0 +1,87 @@
+using System.Linq.Expressions;
+using System.Runtime.CompilerServices;
+using Microsoft.EntityFrameworkCore;
+using Microsoft.EntityFrameworkCore.Metadata;
+using Microsoft.EntityFrameworkCore.Query;
+
+namespace Backend.Toolkit.Pagination.EntityFrameworkCore;
+
+/// <summary>What the model knows about the rows of a query.</summary>
+/// <param name="Dialect">The database.</param>
+/// <param name="EntityType">The entity type of the rows; null: they are no entities.</param>
+internal sealed record QueryModel(SqlDialect Dialect, IEntityType? EntityType)
+{
+    private const string Npgsql = "Npgsql.EntityFrameworkCore.PostgreSQL";
+    private const string Sqlite = "Microsoft.EntityFrameworkCore.Sqlite";
+
+    private static readonly ConditionalWeakTable<IModel, object> Dialects = [];
+
+    public static QueryModel Of<TSource>(Expression query)
+    {
+        EntityQueryRootExpression root = Root(query)
+            ?? throw new PagedQueryException(Outermost(query), $"The query does not begin with entities, so the database is not known: {query}. Page a DbSet, or what was made of one.");
+        return Of<TSource>(root.EntityType.Model, root.EntityType.ClrType == typeof(TSource) ? root.EntityType : null);
+    }
+
+    public static QueryModel Of<TSource>(IModel model, IEntityType? known = null) =>
+        new((SqlDialect)Dialects.GetValue(model, static model => DialectOf(model)), known ?? model.FindEntityType(typeof(TSource)));
+
+    /// <summary>The query that all others are called on.</summary>
+    public static EntityQueryRootExpression? Root(Expression query)
+    {
+        while (query is MethodCallExpression { Arguments: [Expression first, ..] })
+        {
+            query = first;
+        }
+
+        return query as EntityQueryRootExpression;
+    }
+
+    /// <summary>Whether entities can stand in a UNION ALL and be read whole: nothing of them is JSON, and no collection comes along.</summary>
+    public bool CanUnite(Expression query) => (EntityType is null || IsFlat(EntityType)) && !IncludesCollection(query);
+
+    public bool IsEntity(Type type) => EntityType is not null && EntityType.Model.FindEntityType(type) is not null;
+
+    private static bool IsFlat(IEntityType type) => type.GetDerivedTypesInclusive().All(derived =>
+        !derived.GetNavigations().Any(navigation => navigation.TargetEntityType.IsMappedToJson() || (navigation.IsEagerLoaded && navigation.IsCollection) || (navigation.TargetEntityType.IsOwned() && navigation is { IsOnDependent: false } && !IsFlat(navigation.TargetEntityType)))
+        && !derived.GetSkipNavigations().Any(navigation => navigation.IsEagerLoaded)
+        && !HasJson(derived));
+
+    private static bool HasJson(ITypeBase type) => type.GetComplexProperties().Any(property => property.ComplexType.IsMappedToJson() || HasJson(property.ComplexType));
+
+    private static bool IncludesCollection(Expression query)
+    {
+        for (; query is MethodCallExpression { Arguments: [Expression first, ..] } call; query = first)
+        {
+            if (call.Method.DeclaringType == typeof(EntityFrameworkQueryableExtensions) && call.Method.Name is "Include" or "ThenInclude"
+                && (call.Arguments[1] is not UnaryExpression { Operand: LambdaExpression path } || IsCollection(path.ReturnType)))
+            {
+                return true;
+            }
+        }
+
+        return false;
+    }
+
+    /// <summary>Whether a type holds many of something.</summary>
+    public static bool IsCollection(Type type) => type != typeof(string) && type != typeof(byte[]) && typeof(System.Collections.IEnumerable).IsAssignableFrom(type);
+
+    private static object DialectOf(IModel model)
+    {
+        // The provider is the assembly of its services; one's own in their place inherit from them.
+        string? last = null;
+        for (Type? type = model.GetModelDependencies().TypeMappingSource.GetType(); type is not null; type = type.BaseType)
+        {
+            string? assembly = type.Assembly.GetName().Name;
+            last ??= assembly;
+            if (assembly is Npgsql or Sqlite)
+            {
+                return assembly == Npgsql ? SqlDialect.PostgreSql : SqlDialect.Sqlite;
+            }
+        }
+
+        throw new PagedQueryException(last ?? "provider", $"The database must be PostgreSQL ({Npgsql}) or SQLite ({Sqlite}), but the provider is {last}. Keyset pages of other databases are not known to be seeks.");
+    }
+
+    private static string Outermost(Expression query) => query is MethodCallExpression call ? call.Method.Name : query.NodeType.ToString();
+}
