@@ -5,15 +5,15 @@ namespace Backend.Toolkit.Pagination.EntityFrameworkCore;
 /// <summary>What a projection gives back.</summary>
 internal static class Projections
 {
-    /// <summary>Whether it can be applied to the rows of a union: those have lost what tells them apart, so no collection can be read for each.</summary>
-    public static bool CanFollowUnion(Expression item, QueryModel model) => item switch
+    /// <summary>Whether it has collections, or entities that may bring some: for those each row must be told from all others.</summary>
+    public static bool HasCollections(Expression item, QueryModel model) => item switch
     {
-        MemberInitExpression made => CanFollowUnion(made.NewExpression, model) && made.Bindings.All(binding => binding is MemberAssignment assigned && CanFollowUnion(assigned.Expression, model)),
-        NewExpression made => made.Arguments.All(argument => CanFollowUnion(argument, model)),
-        NewArrayExpression made => made.Expressions.All(element => CanFollowUnion(element, model)),
-        ConditionalExpression either => CanFollowUnion(either.IfTrue, model) && CanFollowUnion(either.IfFalse, model),
-        UnaryExpression { NodeType: ExpressionType.Convert } conversion => CanFollowUnion(conversion.Operand, model),
-        ParameterExpression => true,
-        _ => !QueryModel.IsCollection(item.Type) && !model.IsEntity(item.Type),
+        MemberInitExpression made => HasCollections(made.NewExpression, model) || made.Bindings.Any(binding => binding is not MemberAssignment assigned || HasCollections(assigned.Expression, model)),
+        NewExpression made => made.Arguments.Any(argument => HasCollections(argument, model)),
+        NewArrayExpression made => made.Expressions.Any(element => HasCollections(element, model)),
+        ConditionalExpression either => HasCollections(either.IfTrue, model) || HasCollections(either.IfFalse, model),
+        UnaryExpression { NodeType: ExpressionType.Convert } conversion => HasCollections(conversion.Operand, model),
+        ParameterExpression => false,
+        _ => QueryModel.IsCollection(item.Type) || model.IsEntity(item.Type),
     };
 }

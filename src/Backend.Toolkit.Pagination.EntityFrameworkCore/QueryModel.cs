@@ -37,17 +37,22 @@ internal sealed record QueryModel(SqlDialect Dialect, IEntityType? EntityType)
         return query as EntityQueryRootExpression;
     }
 
-    /// <summary>Whether entities can stand in a UNION ALL and be read whole: nothing of them is JSON, and no collection comes along.</summary>
-    public bool CanUnite(Expression query) => (EntityType is null || IsFlat(EntityType)) && !IncludesCollection(query);
+    /// <summary>Whether entities have parts in JSON: those cannot stand in a UNION ALL.</summary>
+    public bool HasJson => EntityType is not null && EntityType.GetDerivedTypesInclusive().Any(HasJsonIn);
+
+    /// <summary>Whether collections are read along with the rows, so that each row must be told from all others.</summary>
+    public bool ReadsCollections(Expression query) => IncludesCollection(query) || (EntityType is not null && HasEagerCollections(EntityType, []));
 
     public bool IsEntity(Type type) => EntityType is not null && EntityType.Model.FindEntityType(type) is not null;
 
-    private static bool IsFlat(IEntityType type) => type.GetDerivedTypesInclusive().All(derived =>
-        !derived.GetNavigations().Any(navigation => navigation.TargetEntityType.IsMappedToJson() || (navigation.IsEagerLoaded && navigation.IsCollection) || (navigation.TargetEntityType.IsOwned() && navigation is { IsOnDependent: false } && !IsFlat(navigation.TargetEntityType)))
-        && !derived.GetSkipNavigations().Any(navigation => navigation.IsEagerLoaded)
-        && !HasJson(derived));
+    private static bool HasJsonIn(ITypeBase type) => type.GetComplexProperties().Any(property => property.ComplexType.IsMappedToJson() || HasJsonIn(property.ComplexType))
+        || (type is IEntityType entityType && entityType.GetNavigations().Any(navigation =>
+            navigation.TargetEntityType.IsMappedToJson() || (navigation is { IsOnDependent: false, IsCollection: false } && navigation.TargetEntityType.IsOwned() && HasJsonIn(navigation.TargetEntityType))));
 
-    private static bool HasJson(ITypeBase type) => type.GetComplexProperties().Any(property => property.ComplexType.IsMappedToJson() || HasJson(property.ComplexType));
+    /// <summary>Owned ones in tables of their own, and what is included always.</summary>
+    private static bool HasEagerCollections(IEntityType type, HashSet<IEntityType> seen) => seen.Add(type) && type.GetDerivedTypesInclusive().Any(derived =>
+        derived.GetSkipNavigations().Any(static navigation => navigation.IsEagerLoaded)
+        || derived.GetNavigations().Any(navigation => navigation.IsEagerLoaded && !navigation.TargetEntityType.IsMappedToJson() && (navigation.IsCollection || HasEagerCollections(navigation.TargetEntityType, seen))));
 
     private static bool IncludesCollection(Expression query)
     {

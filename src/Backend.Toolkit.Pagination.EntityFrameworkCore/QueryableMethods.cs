@@ -12,6 +12,8 @@ internal static class QueryableMethods<T>
 
     public static MethodInfo Take { get; } = new Func<IQueryable<T>, int, IQueryable<T>>(Queryable.Take).Method;
 
+    public static MethodInfo Union { get; } = new Func<IQueryable<T>, IEnumerable<T>, IQueryable<T>>(Queryable.Union).Method;
+
     public static MethodInfo FirstOrDefault { get; } = new Func<IQueryable<T>, T?>(Queryable.FirstOrDefault).Method;
 }
 

@@ -41,15 +41,16 @@ internal sealed record Seek<TSource>(Expression Source, KeyColumn<TSource>[] Col
     /// <param name="pack">Makes a key row of a row.</param>
     /// <param name="row">The key row in lambdas.</param>
     /// <param name="key">The key in a key row.</param>
-    public Expression KeysOfPage<TKeyRow>(Expression<Func<TSource, TKeyRow>> pack, ParameterExpression row, Func<int, Expression> key)
+    /// <param name="distinct">True: key rows must be told from each other, as Entity Framework asks of rows that have collections. It knows that of a UNION, and not of a UNION ALL; they are so few then that it costs nothing.</param>
+    public Expression KeysOfPage<TKeyRow>(Expression<Func<TSource, TKeyRow>> pack, ParameterExpression row, Func<int, Expression> key, bool distinct)
     {
-        bool limited = AreBranchesLimited();
+        bool limited = distinct || AreBranchesLimited();
         Expression quoted = Expression.Quote(pack);
         Expression? all = null;
         foreach (SeekBranch branch in Plan.Page)
         {
             Expression rows = Expression.Call(QueryableMethods<TSource, TKeyRow>.Select, limited ? Branch(branch) : Where(branch, other: false), quoted);
-            all = all is null ? rows : Expression.Call(QueryableMethods<TKeyRow>.Concat, all, rows);
+            all = all is null ? rows : Expression.Call(distinct ? QueryableMethods<TKeyRow>.Union : QueryableMethods<TKeyRow>.Concat, all, rows);
         }
 
         bool isFirst = true;

@@ -72,10 +72,14 @@ internal sealed class SeekColumns<TSource, TKeys>(KeyColumn<TSource>[] columns, 
 
     public override Expression Rows<TItem>(Seek<TSource> seek, QueryModel model, Expression item)
     {
-        if (!seek.IsOneBranch && (!model.CanUnite(seek.Source) || !Projections.CanFollowUnion(item, model)) && model.EntityType?.FindPrimaryKey() is IKey key)
+        if (!seek.IsOneBranch && model.EntityType?.FindPrimaryKey() is IKey key)
         {
-            Expression ids = Pack([.. key.Properties.Select(property => IdOf(KeyColumn<TSource>.Row, property))]);
-            return (Expression)RowsOfPage.MakeGenericMethod(typeof(TItem), ids.Type).Invoke(this, [seek, item, key, ids])!;
+            bool collections = model.ReadsCollections(seek.Source) || Projections.HasCollections(item, model);
+            if (collections || model.HasJson)
+            {
+                Expression ids = Pack([.. key.Properties.Select(property => IdOf(KeyColumn<TSource>.Row, property))]);
+                return (Expression)RowsOfPage.MakeGenericMethod(typeof(TItem), ids.Type).Invoke(this, [seek, item, key, ids, collections])!;
+            }
         }
 
         Expression row = Expression.New(Row<TItem>.Constructor, item, Keys, seek.Behind());
@@ -115,12 +119,12 @@ internal sealed class SeekColumns<TSource, TKeys>(KeyColumn<TSource>[] columns, 
     }
 
     /// <summary>The seek over keys, and then the rows by their primary key.</summary>
-    private MethodCallExpression JoinedRows<TItem, TIds>(Seek<TSource> seek, Expression item, IKey key, Expression ids)
+    private MethodCallExpression JoinedRows<TItem, TIds>(Seek<TSource> seek, Expression item, IKey key, Expression ids, bool distinct)
     {
         var pack = Expression.Lambda<Func<TSource, Pair<TKeys, TIds>>>(Pack([Keys, ids]), KeyColumn<TSource>.Row);
         ParameterExpression keyRow = Expression.Parameter(typeof(Pair<TKeys, TIds>), "keys");
         Expression keysOfRow = Expression.Property(keyRow, nameof(Pair<,>.Head));
-        Expression keys = seek.KeysOfPage(pack, keyRow, column => Unpack(keysOfRow, column, Columns.Length));
+        Expression keys = seek.KeysOfPage(pack, keyRow, column => Unpack(keysOfRow, column, Columns.Length), distinct);
 
         Expression isSame = key.Properties
             .Select((property, i) => (Expression)Expression.Equal(IdOf(KeyColumn<TSource>.Row, property), Unpack(Expression.Property(keyRow, nameof(Pair<,>.Tail)), i, key.Properties.Count)))
