@@ -1,3 +1,4 @@
+using System.Globalization;
 using System.Linq.Expressions;
 using System.Reflection;
 using Microsoft.EntityFrameworkCore;
@@ -25,7 +26,7 @@ internal abstract class CompiledSeek<TContext, TArgument, T, TItem>
         var keys = new ParameterExpression?[columns.Length];
         for (int i = 0; i < columns.Length && request.HasPosition; i++)
         {
-            keys[i] = request.Keyset.Columns[i].IsNullable && request.PositionKey(i) is null ? null : Expression.Parameter(columns[i].Key.Type, "key" + i.ToString(System.Globalization.CultureInfo.InvariantCulture));
+            keys[i] = request.Keyset.Columns[i].IsNullable && request.PositionKey(i) is null ? null : Expression.Parameter(columns[i].Key.Type, string.Create(CultureInfo.InvariantCulture, $"key{i}"));
         }
 
         // Entity Framework has no use for parameters that a query does not use, nor for more than fifteen.
@@ -59,7 +60,7 @@ internal abstract class CompiledSeek<TContext, TArgument, T, TItem>
     {
         public override async Task<Page<TItem>?> ReadAsync(TContext context, TArgument argument, KeysetRequest<T> request, CancellationToken cancellationToken)
         {
-            var read = new List<SeekRow<TItem, TKeys>>();
+            var read = new List<SeekRow<TItem, TKeys>>(Math.Min(request.Size, 255) + 1);
             await foreach (SeekRow<TItem, TKeys> row in run(context, argument, request).WithCancellation(cancellationToken).ConfigureAwait(false))
             {
                 read.Add(row);

@@ -88,7 +88,7 @@ internal sealed class SeekColumns<TSource, TKeys>(KeyColumn<TSource>[] columns, 
 
     public override async Task<Page<TItem>> ReadAsync<T, TItem>(IAsyncQueryProvider provider, Expression rows, Seek<TSource> seek, KeysetRequest<T> request, CancellationToken cancellationToken)
     {
-        var read = new List<SeekRow<TItem, TKeys>>();
+        var read = new List<SeekRow<TItem, TKeys>>(Math.Min(request.Size, 255) + 1);
         await foreach (SeekRow<TItem, TKeys> row in provider.ExecuteAsync<IAsyncEnumerable<SeekRow<TItem, TKeys>>>(rows, cancellationToken).WithCancellation(cancellationToken).ConfigureAwait(false))
         {
             read.Add(row);
