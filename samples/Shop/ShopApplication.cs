@@ -4,6 +4,8 @@ using System.Text.Json;
 using System.Text.Json.Serialization;
 using Backend.Toolkit.CircuitBreakers;
 using Backend.Toolkit.Http;
+using Backend.Toolkit.Pagination;
+using Backend.Toolkit.Pagination.AspNetCore;
 using Backend.Toolkit.RateLimiting;
 using Backend.Toolkit.RateLimiting.AspNetCore;
 using Backend.Toolkit.RateLimiting.Redis;
@@ -43,6 +45,11 @@ internal static class ShopApplication
             services.AddOptions<KeyedTokenBucketLimiterOptions<HttpContext>>("client").BindConfiguration("RateLimits:client");
         }
 
+        // Orders are listed page by page.
+        services.AddCursorPagination();
+        services.AddOptions<CursorPaginatorOptions>().BindConfiguration("Cursors");
+        services.AddHttpPagination();
+
         // A charge goes budget -> retry -> circuit -> attempt timeout, all in the handler of the client. Without the toolkit, HttpClient gets the same limit
         // for the whole call, and nothing else.
         IHttpClientBuilder payments = services.AddHttpClient<PaymentsClient>("payments", (provider, http) =>
@@ -62,7 +69,7 @@ internal static class ShopApplication
         payments.AddHttpMessageHandler(provider => new CountedAttempts(provider.GetRequiredService<Traffic>()));
 
         services.AddSingleton(TimeProvider.System);
-        services.AddSingleton(_ => new OrderStore(configuration["data"]));
+        services.AddSingleton(provider => new OrderStore(configuration["data"], provider.GetRequiredService<CursorPaginator>()));
         services.AddSingleton<Traffic>();
         services.AddSingleton<PaymentsService>();
         services.AddHostedService(provider => provider.GetRequiredService<PaymentsService>());
@@ -109,10 +116,12 @@ internal static class ShopApplication
                 return Problem(StatusCodes.Status502BadGateway, "Payments failed.", order);
             }
         });
-        app.MapGet("/orders", (OrderStore orders) => orders.Newest(50));
+        app.MapGet("/orders", async (PageQuery query, StatusFilter? status, OrderStore orders, CancellationToken cancellationToken) =>
+            (await orders.PageAsync(query.Request, status?.Status, cancellationToken)).ToResult());
         app.MapGet("/orders/{id:guid}", (Guid id, OrderStore orders) => orders.Find(id) is { } order ? Results.Ok(order) : Results.NotFound());
         app.MapGet("/state", State).DisableRateLimit();
-        app.MapGet("/", (OrderStore orders) => Results.Content(StatePage.Render(State(), orders.Newest(10)), "text/html; charset=utf-8")).DisableRateLimit();
+        app.MapGet("/", async (PageQuery query, StatusFilter? status, OrderStore orders, CancellationToken cancellationToken) =>
+            Results.Content(StatePage.Render(State(), await orders.PageAsync(query.Request with { Size = 10 }, status?.Status, cancellationToken), status?.Status), "text/html; charset=utf-8")).DisableRateLimit();
         return app;
 
         ShopState State()

@@ -2,6 +2,7 @@ using System.Collections.Concurrent;
 using System.Globalization;
 using System.Text.Encodings.Web;
 using Backend.Toolkit.CircuitBreakers;
+using Backend.Toolkit.Pagination;
 
 namespace Shop;
 
@@ -50,7 +51,7 @@ internal sealed class CountedAttempts(Traffic traffic) : DelegatingHandler
 /// <summary>The page at <c>/</c>; it reloads itself. Everything that it shows is encoded.</summary>
 internal static class StatePage
 {
-    public static string Render(ShopState state, IEnumerable<Order> orders) => $$"""
+    public static string Render(ShopState state, Page<Order> orders, OrderStatus? status) => $$"""
         <!DOCTYPE html>
         <html lang="en">
         <head>
@@ -68,14 +69,19 @@ internal static class StatePage
         <tr><th scope="row">Answers to POST /orders</th><td>{{Text(string.Join(", ", state.Answers.Select(answer => $"{answer.Key}: {answer.Value}")))}}</td></tr>
         <tr><th scope="row">Payments</th><td>{{Text(state.Payments)}}</td></tr>
         </table>
-        <h2>Newest orders</h2>
+        <h2>Orders, newest first</h2>
+        <p><a href="/">All</a> <a href="/?status=pending">Pending</a> <a href="/?status=paid">Paid</a> <a href="/?status=declined">Declined</a></p>
         <table>
         <tr><th scope="col">Item</th><th scope="col">Amount</th><th scope="col">Status</th></tr>
-        {{string.Join('\n', orders.Select(order => $"<tr><td>{Text(order.Item)}</td><td>{Text($"{order.Cents / 100}.{order.Cents % 100:00}")}</td><td>{Text(order.Status)}</td></tr>"))}}
+        {{string.Join('\n', orders.Items.Select(order => $"<tr><td>{Text(order.Item)}</td><td>{Text($"{order.Cents / 100}.{order.Cents % 100:00}")}</td><td>{Text(order.Status)}</td></tr>"))}}
         </table>
+        <p>{{Link("Newer", "prev", orders.Previous, status)}} {{Link("Older", "next", orders.Next, status)}}</p>
         </body>
         </html>
         """;
+
+    private static string Link(string text, string relation, string? cursor, OrderStatus? status) => cursor is null ? ""
+        : $"""<a rel="{relation}" href="/?cursor={Text(cursor)}{(status is null ? "" : $"&amp;status={Text(status)}")}">{text}</a>""";
 
     private static string Text(object value) => HtmlEncoder.Default.Encode(Convert.ToString(value, CultureInfo.InvariantCulture) ?? "");
 }

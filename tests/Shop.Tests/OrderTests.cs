@@ -1,5 +1,6 @@
 using System.Net;
 using System.Text;
+using Backend.Toolkit.Pagination;
 using Backend.Toolkit.Tests;
 
 namespace Shop.Tests;
@@ -81,17 +82,55 @@ public sealed class OrderTests
     }
 
     [Fact]
-    public async Task Orders_are_listed_newest_first_and_at_most_fifty()
+    public async Task Orders_are_listed_newest_first_page_by_page_and_back_and_exported()
     {
         await using RunningShop shop = await RunningShop.StartAsync();
-        for (int i = 1; i <= 52; i++)
+        for (int i = 1; i <= 25; i++)
         {
-            (await shop.OrderAsync($"item {i}")).EnsureSuccessStatusCode();
+            (await shop.OrderAsync($"item {i}", cents: i % 5 == 0 ? 200_000 : 1250)).Dispose();
         }
 
-        Order[] orders = await shop.OrdersAsync();
+        Page<Order> first = await shop.PageAsync("orders");
+        Page<Order> second = await shop.PageAsync($"orders?cursor={first.Next}");
+        Page<Order> back = await shop.PageAsync($"orders?cursor={second.Previous}");
+        Page<Order> declined = await shop.PageAsync("orders?status=declined&size=3");
+        using HttpResponseMessage foreign = await shop.Client.GetAsync($"orders?cursor={declined.Next}");
+        using HttpResponseMessage unknown = await shop.Client.GetAsync("orders?status=lost");
+        using HttpResponseMessage negative = await shop.Client.GetAsync("orders?size=-1");
+        var exported = new StringWriter();
+        await Export.RunAsync(shop.Client.BaseAddress!, exported);
 
-        orders.Select(order => order.Item).Should().Equal(Enumerable.Range(3, 50).Reverse().Select(i => $"item {i}"));
+        first.Items.Select(order => order.Item).Should().Equal(Enumerable.Range(6, 20).Reverse().Select(i => $"item {i}"));
+        second.Items.Select(order => order.Item).Should().Equal("item 5", "item 4", "item 3", "item 2", "item 1");
+        (first.Previous, second.Next).Should().Be((null, null));
+        back.Items.Should().Equal(first.Items);
+        declined.Items.Select(order => order.Item).Should().Equal("item 25", "item 20", "item 15");
+        (foreign.StatusCode, negative.StatusCode, unknown.StatusCode).Should().Be((HttpStatusCode.BadRequest, HttpStatusCode.BadRequest, HttpStatusCode.BadRequest));
+        (await foreign.Content.ReadAsStringAsync()).Should().Contain("\"reason\":\"foreign\"");
+        exported.ToString().Split('\n', StringSplitOptions.RemoveEmptyEntries).Should().HaveCount(25);
+    }
+
+    [Fact]
+    public async Task The_page_in_a_browser_links_to_older_and_newer_orders_of_the_same_status()
+    {
+        await using RunningShop shop = await RunningShop.StartAsync();
+        for (int i = 1; i <= 12; i++)
+        {
+            (await shop.OrderAsync($"item {i}")).Dispose();
+        }
+
+        string first = await shop.Client.GetStringAsync("/?status=paid");
+        string older = await shop.Client.GetStringAsync(Href(first, "next")!);
+        string newer = await shop.Client.GetStringAsync(Href(older, "prev")!);
+
+        first.Should().Contain("<td>item 12</td>").And.Contain("<td>item 3</td>").And.NotContain("<td>item 2</td>");
+        Href(first, "prev").Should().BeNull();
+        older.Should().Contain("<td>item 2</td>").And.Contain("<td>item 1</td>").And.NotContain("<td>item 3</td>");
+        Href(older, "next").Should().BeNull();
+        newer.Should().Contain("<td>item 12</td>");
+
+        static string? Href(string page, string relation) =>
+            page.Split($"<a rel=\"{relation}\" href=\"") is [_, string rest] ? WebUtility.HtmlDecode(rest[..rest.IndexOf('"', StringComparison.Ordinal)]) : null;
     }
 
     [Theory]

@@ -1,6 +1,7 @@
 using System.Net.Http.Json;
 using System.Text.Json;
 using System.Text.Json.Serialization;
+using Backend.Toolkit.Pagination;
 using Microsoft.AspNetCore.Builder;
 using Microsoft.Extensions.DependencyInjection;
 
@@ -46,7 +47,10 @@ internal sealed class RunningShop : IAsyncDisposable
 
     public async Task<ShopState> StateAsync() => (await Client.GetFromJsonAsync<ShopState>("state", Json))!;
 
-    public async Task<Order[]> OrdersAsync() => (await Client.GetFromJsonAsync<Order[]>("orders", Json))!;
+    /// <summary>The newest hundred.</summary>
+    public async Task<Order[]> OrdersAsync() => [.. (await PageAsync("orders?size=100")).Items];
+
+    public async Task<Page<Order>> PageAsync(string address) => (await Client.GetFromJsonAsync<Page<Order>>(address, Json))!;
 
     public static async Task<Order> ReadOrderAsync(HttpResponseMessage response) => (await response.Content.ReadFromJsonAsync<Order>(Json))!;
 
