@@ -38,11 +38,13 @@ internal sealed class ProblemAnswer(int status, string title, string type, strin
 
         try
         {
+            // That of MVC claims to have written where it wrote nothing: for a controller without [ApiController].
+            context.Response.ContentType = null;
             return await service.TryWriteAsync(new ProblemDetailsContext
             {
                 HttpContext = context,
                 ProblemDetails = new ProblemDetails { Type = type, Title = title, Status = status, Detail = detail },
-            }).ConfigureAwait(false);
+            }).ConfigureAwait(false) && (context.Response.HasStarted || context.Response.ContentType is not null);
         }
         catch (Exception) when (!context.Response.HasStarted && !context.RequestAborted.IsCancellationRequested)
         {

@@ -217,6 +217,24 @@ public sealed class NotLetInTests
         RateLimitTests.Header(head, "Retry-After").Should().Be("1");
     }
 
+    [Fact]
+    public async Task A_service_for_problem_details_that_claims_to_have_written_and_did_not_is_written_for()
+    {
+        await using Server server = await Server.StartAsync(
+            app => app.UseRateLimits("api"),
+            services =>
+            {
+                Scripted(("api", new ScriptedLimiter(() => new(ScriptedLimiter.Refused()))))(services);
+                services.AddSingleton<IProblemDetailsService, Claims>();
+            },
+            use: false);
+
+        using HttpResponseMessage answer = await server.Client.GetAsync("/");
+
+        answer.StatusCode.Should().Be(HttpStatusCode.TooManyRequests);
+        (await answer.Content.ReadAsStringAsync()).Should().Contain("\"status\":429");
+    }
+
     private static Action<IServiceCollection> Scripted(params (string Name, ScriptedLimiter Limiter)[] policies) => services =>
     {
         foreach ((string name, ScriptedLimiter limiter) in policies)
@@ -235,5 +253,13 @@ public sealed class NotLetInTests
     {
         await Task.Yield();
         return decision;
+    }
+
+    /// <summary>As that of MVC does for a controller without [ApiController].</summary>
+    private sealed class Claims : IProblemDetailsService
+    {
+        public ValueTask WriteAsync(ProblemDetailsContext context) => ValueTask.CompletedTask;
+
+        public ValueTask<bool> TryWriteAsync(ProblemDetailsContext context) => new(true);
     }
 }

@@ -202,6 +202,16 @@ public sealed class RequestTests
     }
 
     [Fact]
+    public async Task A_service_for_problem_details_that_claims_to_have_written_and_did_not_is_written_for()
+    {
+        await using Server server = await Server.StartAsync(app => app.MapGet("/", () => "never"), services => services.AddSingleton<IProblemDetailsService, ClaimsToHaveWritten>());
+
+        HttpResponseMessage response = await server.GetAsync("/", "0");
+
+        await ShouldBeProblem(response, 503, "Service Unavailable");
+    }
+
+    [Fact]
     public async Task A_client_that_accepts_no_JSON_gets_the_answer_nevertheless()
     {
         await using Server server = await Server.StartAsync(app => app.MapGet("/", () => "never"), services => services.AddProblemDetails());
@@ -508,4 +518,12 @@ public sealed class SlowController(TaskCompletionSource inside) : ControllerBase
         await Task.Delay(Timeout.InfiniteTimeSpan, TimeProvider.System, token);
         return Ok();
     }
+}
+
+/// <summary>As the service of MVC does for a controller without [ApiController].</summary>
+internal sealed class ClaimsToHaveWritten : IProblemDetailsService
+{
+    public ValueTask WriteAsync(ProblemDetailsContext context) => ValueTask.CompletedTask;
+
+    public ValueTask<bool> TryWriteAsync(ProblemDetailsContext context) => new(true);
 }
