@@ -8,7 +8,7 @@ namespace Backend.Toolkit.Pagination.EntityFrameworkCore;
 internal static class Translation
 {
     /// <summary>What Entity Framework throws for what it does not translate; it throws them for much else, too. Some set operations end in a null reference.</summary>
-    public static bool MayHaveFailed(Exception exception) => 
+    public static bool MayHaveFailed(Exception exception) =>
         exception is (InvalidOperationException or NotSupportedException or NullReferenceException or ArgumentException or KeyNotFoundException or InvalidCastException) and not ObjectDisposedException;
 
     /// <returns>Null: all parts can be translated, so something else went wrong.</returns>
