@@ -12,6 +12,9 @@ public enum PageReadReason
     /// <summary>There are more pages than <see cref="PageReaderOptions.MaxPages"/>.</summary>
     TooManyPages,
 
-    /// <summary>A page is not JSON of the expected shape, or its link is not one.</summary>
+    /// <summary>A page is not JSON of the expected shape, has an item that is null, or a link that is none or longer than 65 536 characters.</summary>
     Malformed,
+
+    /// <summary>A page is larger than <see cref="PageReaderOptions.MaxPageBytes"/>.</summary>
+    TooLarge,
 }

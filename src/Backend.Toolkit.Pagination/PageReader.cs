@@ -1,4 +1,7 @@
+using System.Buffers.Binary;
 using System.Runtime.CompilerServices;
+using System.Security.Cryptography;
+using System.Text;
 using System.Text.Json;
 using System.Text.Json.Serialization.Metadata;
 
@@ -11,12 +14,16 @@ namespace Backend.Toolkit.Pagination;
 /// <typeparam name="T">An item.</typeparam>
 public sealed class PageReader<T>
 {
+    /// <summary>In characters. A cursor is never longer (<see cref="CursorPaginatorOptions.MaxCursorLength"/>).</summary>
+    private const int LongestNext = 65_536;
+
     private readonly HttpClient _client;
     private readonly JsonTypeInfo<T> _itemType;
     private readonly string _itemsProperty;
     private readonly string _nextProperty;
     private readonly string _cursorParameter;
     private readonly int _maxPages;
+    private readonly int _maxPageBytes;
 
     /// <summary>A reader.</summary>
     /// <param name="client">Sends the requests. Its handler should not follow redirects: it may do so to another origin before the reader can tell.</param>
@@ -35,6 +42,7 @@ public sealed class PageReader<T>
         _nextProperty = options.NextProperty;
         _cursorParameter = options.CursorParameter;
         _maxPages = options.MaxPages;
+        _maxPageBytes = options.MaxPageBytes;
     }
 
     /// <summary>Reads all items.</summary>
@@ -43,7 +51,7 @@ public sealed class PageReader<T>
     /// <param name="cancellationToken">Ends the reading.</param>
     /// <returns>The items of all pages.</returns>
     /// <exception cref="PageReadException">The reading ended before the last page.</exception>
-    /// <exception cref="HttpRequestException">A page was not answered, or not with success.</exception>
+    /// <exception cref="HttpRequestException">A page was not answered, not with success, or not to its end.</exception>
     public async IAsyncEnumerable<T> ReadAsync(Uri firstPage, string? resume = null, [EnumeratorCancellation] CancellationToken cancellationToken = default)
     {
         await foreach (PageRead<T> page in ReadPagesAsync(firstPage, resume, cancellationToken).ConfigureAwait(false))
@@ -62,100 +70,156 @@ public sealed class PageReader<T>
     /// <param name="cancellationToken">Ends the reading.</param>
     /// <returns>The pages.</returns>
     /// <exception cref="PageReadException">The reading ended before the last page.</exception>
-    /// <exception cref="HttpRequestException">A page was not answered, or not with success.</exception>
+    /// <exception cref="HttpRequestException">A page was not answered, not with success, or not to its end.</exception>
     public async IAsyncEnumerable<PageRead<T>> ReadPagesAsync(Uri firstPage, string? resume = null, [EnumeratorCancellation] CancellationToken cancellationToken = default)
     {
         ArgumentNullException.ThrowIfNull(firstPage);
         Uri first = firstPage.IsAbsoluteUri ? firstPage : _client.BaseAddress is Uri address ? new Uri(address, firstPage)
             : throw new ArgumentException("The first page must be absolute where the client has no base address.", nameof(firstPage));
 
-        var seen = new HashSet<string>(StringComparer.Ordinal);
-        Uri current = first;
-        string? token = resume;
-        if (token is not null)
+        var seen = new HashSet<UInt128>();
+        (Uri? current, string? token) = (first, resume);
+        PageReadException? refusal = null;
+        if (resume is not null)
         {
-            current = Resolve(first, first, token);
+            current = Resolve(first, first, resume, IsLink(resume), out refusal);
         }
 
         for (int pages = 0; ; pages++)
         {
+            if (refusal is not null)
+            {
+                throw refusal;
+            }
+
+            if (current is null)
+            {
+                yield break;
+            }
+
             if (pages == _maxPages)
             {
                 throw new PageReadException(PageReadReason.TooManyPages, $"There are more than {_maxPages} pages.", token);
             }
 
-            if (!seen.Add(current.AbsoluteUri))
+            if (!seen.Add(Hash(current)))
             {
                 throw new PageReadException(PageReadReason.Loop, "A page names a next page that was read before.", token);
             }
 
-            (PageRead<T> page, Uri answered) = await ReadPageAsync(first, current, token, cancellationToken).ConfigureAwait(false);
-            Uri? next = page.Next is null ? null : Resolve(first, answered, page.Next);
-            yield return page;
-            if (next is null)
-            {
-                yield break;
-            }
+            (IReadOnlyList<T> items, string? next, bool isLink, Uri answered) = await ReadPageAsync(first, current, token, cancellationToken).ConfigureAwait(false);
+            current = next is null ? null : Resolve(first, answered, next, isLink, out refusal);
 
-            (current, token) = (next, page.Next);
+            // Absolute, since whoever resumes there has no page that the link was relative to.
+            token = isLink && current is not null ? current.AbsoluteUri : next;
+            yield return new PageRead<T>(items, token);
         }
     }
 
-    private async Task<(PageRead<T> Page, Uri Answered)> ReadPageAsync(Uri first, Uri address, string? token, CancellationToken cancellationToken)
+    private async Task<(IReadOnlyList<T> Items, string? Next, bool IsLink, Uri Answered)> ReadPageAsync(Uri first, Uri address, string? token, CancellationToken cancellationToken)
     {
-        using HttpResponseMessage response = await _client.GetAsync(address, HttpCompletionOption.ResponseHeadersRead, cancellationToken).ConfigureAwait(false);
-        Uri answered = response.RequestMessage?.RequestUri ?? address;
-        Demand(first, answered, token);
-        response.EnsureSuccessStatusCode();
-        string? link = response.Headers.TryGetValues("Link", out IEnumerable<string>? headers)
-            ? headers.Select(static header => WebLink.Find(header, "next")).FirstOrDefault(static target => target is not null)
-            : null;
-
+        // The client's timeout ends with the headers, unless it reads the body itself.
+        using var timeout = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
+        timeout.CancelAfter(_client.Timeout);
         try
         {
-            await using Stream content = await response.Content.ReadAsStreamAsync(cancellationToken).ConfigureAwait(false);
-            using JsonDocument document = await JsonDocument.ParseAsync(content, cancellationToken: cancellationToken).ConfigureAwait(false);
-            JsonElement root = document.RootElement;
-            JsonElement items = root.ValueKind == JsonValueKind.Array ? root
-                : root.ValueKind == JsonValueKind.Object && root.TryGetProperty(_itemsProperty, out JsonElement property) && property.ValueKind == JsonValueKind.Array ? property
-                : throw new PageReadException(PageReadReason.Malformed, $"The page has no array called '{_itemsProperty}'.", token);
-            if (link is null && root.ValueKind == JsonValueKind.Object && root.TryGetProperty(_nextProperty, out JsonElement next) && next.ValueKind != JsonValueKind.Null)
+            using HttpResponseMessage response = await _client.GetAsync(address, HttpCompletionOption.ResponseHeadersRead, timeout.Token).ConfigureAwait(false);
+            Uri answered = response.RequestMessage?.RequestUri ?? address;
+            if (!IsSameOrigin(first, answered))
             {
-                link = next.ValueKind == JsonValueKind.String ? next.GetString()
-                    : throw new PageReadException(PageReadReason.Malformed, $"The page's '{_nextProperty}' is neither a text nor null.", token);
+                throw OtherOrigin(first, answered, token);
             }
 
-            var list = new List<T>(items.GetArrayLength());
-            foreach (JsonElement item in items.EnumerateArray())
-            {
-                list.Add(item.Deserialize(_itemType)!);
-            }
-
-            return (new PageRead<T>(list, string.IsNullOrEmpty(link) ? null : link), answered);
+            response.EnsureSuccessStatusCode();
+            await LoadAsync(response.Content, token, timeout.Token).ConfigureAwait(false);
+            string? link = response.Headers.TryGetValues("Link", out IEnumerable<string>? headers)
+                ? headers.Select(static header => WebLink.Find(header, "next")).FirstOrDefault(static target => target is not null)
+                : null;
+            (List<T> items, string? next) = Parse(await response.Content.ReadAsStreamAsync(timeout.Token).ConfigureAwait(false), link, token);
+            return (items, string.IsNullOrEmpty(next) ? null : next, link is not null || IsLink(next), answered);
         }
-        catch (JsonException exception)
+        catch (OperationCanceledException exception) when (timeout.IsCancellationRequested && !cancellationToken.IsCancellationRequested && exception.InnerException is not TimeoutException)
         {
+            throw new TaskCanceledException("The page was not read within the client's Timeout.", new TimeoutException(exception.Message, exception), timeout.Token);
+        }
+    }
+
+    private async Task LoadAsync(HttpContent content, string? token, CancellationToken cancellationToken)
+    {
+        try
+        {
+            await content.LoadIntoBufferAsync(_maxPageBytes, cancellationToken).ConfigureAwait(false);
+        }
+        catch (HttpRequestException exception) when (exception.HttpRequestError == HttpRequestError.ConfigurationLimitExceeded)
+        {
+            throw new PageReadException(PageReadReason.TooLarge, $"The page is larger than {_maxPageBytes} bytes. Ask for fewer items, or raise MaxPageBytes.", token, exception);
+        }
+    }
+
+    private (List<T> Items, string? Next) Parse(Stream content, string? link, string? token)
+    {
+        try
+        {
+            using JsonDocument document = JsonDocument.Parse(content);
+            return (Items(document.RootElement, token), link ?? Next(document.RootElement, token));
+        }
+        catch (Exception exception) when (exception is JsonException or InvalidOperationException)
+        {
+            // Half a surrogate pair is an invalid operation of its reader.
             throw new PageReadException(PageReadReason.Malformed, "The page is not JSON of the expected shape.", token, exception);
         }
     }
 
-    /// <summary>A cursor is base64url, so what has another character first or a colon in it is a link.</summary>
-    private Uri Resolve(Uri first, Uri page, string next)
+    private List<T> Items(JsonElement root, string? token)
     {
-        bool isLink = next.AsSpan().IndexOfAny("/?#:.") >= 0;
-        Uri? resolved;
-        if (!isLink)
+        JsonElement items = root.ValueKind == JsonValueKind.Array ? root
+            : root.ValueKind == JsonValueKind.Object && root.TryGetProperty(_itemsProperty, out JsonElement property) && property.ValueKind == JsonValueKind.Array ? property
+            : throw new PageReadException(PageReadReason.Malformed, $"The page has no array called '{_itemsProperty}'.", token);
+        var list = new List<T>(items.GetArrayLength());
+        foreach (JsonElement item in items.EnumerateArray())
+        {
+            T? value = item.Deserialize(_itemType);
+            list.Add(value is not null || typeof(T).IsValueType ? value! : throw new PageReadException(PageReadReason.Malformed, "An item of the page is null.", token));
+        }
+
+        return list;
+    }
+
+    private string? Next(JsonElement root, string? token) =>
+        root.ValueKind != JsonValueKind.Object || !root.TryGetProperty(_nextProperty, out JsonElement next) || next.ValueKind == JsonValueKind.Null ? null
+        : next.ValueKind == JsonValueKind.String ? next.GetString()
+        : throw new PageReadException(PageReadReason.Malformed, $"The page's '{_nextProperty}' is neither a text nor null.", token);
+
+    /// <summary>A cursor is base64url, so what has one of these in it is a link.</summary>
+    private static bool IsLink(string? next) => next.AsSpan().IndexOfAny("/?#:.") >= 0;
+
+    private Uri? Resolve(Uri first, Uri page, string next, bool isLink, out PageReadException? refusal)
+    {
+        refusal = null;
+        Uri? resolved = null;
+        if (next.Length > LongestNext)
+        {
+            refusal = new PageReadException(PageReadReason.Malformed, $"The page's next link has {next.Length} characters, and at most {LongestNext} are followed.", next);
+        }
+        else if (!isLink)
         {
             resolved = WithCursor(first, next);
         }
         else if (!Uri.TryCreate(page, next, out resolved))
         {
-            throw new PageReadException(PageReadReason.Malformed, "The page's next link is not a URI.", next);
+            refusal = new PageReadException(PageReadReason.Malformed, "The page's next link is not a URI.", next);
+        }
+        else if (!IsSameOrigin(first, resolved))
+        {
+            refusal = OtherOrigin(first, resolved, next);
         }
 
-        Demand(first, resolved, next);
-        return resolved;
+        return refusal is null ? resolved : null;
     }
+
+    /// <summary>What a request asks for: an address without its fragment. Kept instead of the address, since a server decides how long that is.</summary>
+    private static UInt128 Hash(Uri address) =>
+        BinaryPrimitives.ReadUInt128LittleEndian(SHA256.HashData(Encoding.UTF8.GetBytes(address.GetComponents(UriComponents.HttpRequestUrl, UriFormat.UriEscaped))));
 
     private Uri WithCursor(Uri first, string cursor)
     {
@@ -165,11 +229,8 @@ public sealed class PageReader<T>
         return new UriBuilder(first) { Query = string.Join('&', others.Append($"{name}={Uri.EscapeDataString(cursor)}")) }.Uri;
     }
 
-    private static void Demand(Uri first, Uri other, string? token)
-    {
-        if (Uri.Compare(first, other, UriComponents.SchemeAndServer, UriFormat.Unescaped, StringComparison.OrdinalIgnoreCase) != 0)
-        {
-            throw new PageReadException(PageReadReason.OtherOrigin, $"The next page is at {other.GetLeftPart(UriPartial.Authority)}, and the first one was at {first.GetLeftPart(UriPartial.Authority)}.", token);
-        }
-    }
+    private static bool IsSameOrigin(Uri first, Uri other) => Uri.Compare(first, other, UriComponents.SchemeAndServer, UriFormat.Unescaped, StringComparison.OrdinalIgnoreCase) == 0;
+
+    private static PageReadException OtherOrigin(Uri first, Uri other, string? token) =>
+        new(PageReadReason.OtherOrigin, $"The next page is at {other.GetLeftPart(UriPartial.Authority)}, and the first one was at {first.GetLeftPart(UriPartial.Authority)}.", token);
 }

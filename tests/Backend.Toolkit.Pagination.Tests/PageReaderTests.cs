@@ -233,6 +233,184 @@ public sealed partial class PageReaderTests
     }
 
     [Fact]
+    public async Task A_page_is_given_before_what_is_wrong_with_the_link_to_the_next_one_is_told()
+    {
+        var server = new Server(_ => Json("""{"items":[1,2],"next":"https://evil.example/orders"}"""));
+        var items = new List<int>();
+
+        Func<Task> read = async () =>
+        {
+            await foreach (int item in Reader(server).ReadAsync(First))
+            {
+                items.Add(item);
+            }
+        };
+
+        (await read.Should().ThrowAsync<PageReadException>()).Which.Resume.Should().Be("https://evil.example/orders");
+        items.Should().Equal(1, 2);
+    }
+
+    [Theory]
+    [InlineData("\"next\":null,\"items\":[null]")]
+    [InlineData("\"items\":[\"\\ud800\"]")]
+    [InlineData("\"items\":[],\"next\":\"\\ud800\"")]
+    [InlineData("\"items\":[],\"\\udc00\":1")]
+    public async Task A_page_with_a_null_or_half_a_character_is_malformed(string inside)
+    {
+        var server = new Server(_ => Json("{" + inside + "}"));
+        var reader = new PageReader<string>(new HttpClient(server), Names.Default.String);
+
+        Func<Task> read = async () => await reader.ReadAsync(First).FirstOrDefaultAsync();
+
+        (await read.Should().ThrowAsync<PageReadException>()).Which.Reason.Should().Be(PageReadReason.Malformed);
+    }
+
+    [Fact]
+    public async Task A_null_is_an_item_where_items_may_be_null()
+    {
+        var server = new Server(_ => Json("""{"items":[null,1],"next":null}"""));
+        var reader = new PageReader<int?>(new HttpClient(server), Names.Default.NullableInt32);
+
+        int?[] items = await reader.ReadAsync(First).ToArrayAsync();
+
+        items.Should().Equal(null, 1);
+    }
+
+    [Fact]
+    public async Task The_target_of_a_link_header_is_a_link_whatever_it_looks_like()
+    {
+        var server = new Server(uri =>
+        {
+            HttpResponseMessage response = Json("[1]");
+            if (uri.AbsolutePath == "/orders/1")
+            {
+                response.Headers.TryAddWithoutValidation("Link", "<2>; rel=next");
+            }
+
+            return response;
+        });
+
+        await Reader(server).ReadAsync(new Uri("https://shop.example/orders/1?size=2")).ToArrayAsync();
+
+        server.Asked.Should().Equal("https://shop.example/orders/1?size=2", "https://shop.example/orders/2");
+    }
+
+    [Fact]
+    public async Task A_saved_link_leads_to_the_same_page_when_it_was_relative_to_another_one()
+    {
+        var server = new Server(uri => Json(uri.AbsolutePath switch
+        {
+            "/orders" => """{"items":[1],"next":"orders/2/"}""",
+            "/orders/2/" => """{"items":[2],"next":"../3/"}""",
+            _ => """{"items":[3],"next":null}""",
+        }));
+        PageReader<int> reader = Reader(server, new PageReaderOptions { MaxPages = 2 });
+        var first = new Uri("https://shop.example/orders");
+
+        Func<Task> read = async () => await reader.ReadAsync(first).ToArrayAsync();
+        string? resume = (await read.Should().ThrowAsync<PageReadException>()).Which.Resume;
+        int[] rest = await reader.ReadAsync(first, resume).ToArrayAsync();
+
+        rest.Should().Equal(3);
+        server.Asked.Should().EndWith("https://shop.example/orders/3/");
+    }
+
+    [Fact]
+    public async Task Addresses_that_differ_by_fragment_only_are_a_loop()
+    {
+        int asked = 0;
+        var server = new Server(_ => Json($$"""{"items":[1],"next":"/orders?status=paid&size=2#{{asked++}}"}"""));
+
+        Func<Task> read = () => ReadAsync(server);
+
+        (await read.Should().ThrowAsync<PageReadException>()).Which.Reason.Should().Be(PageReadReason.Loop);
+        server.Asked.Should().HaveCount(1);
+    }
+
+    [Theory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public async Task A_page_larger_than_allowed_is_refused_before_it_is_in_memory(bool isLengthTold)
+    {
+        var body = new Endless();
+        var server = new Server(_ =>
+        {
+            var content = new StreamContent(body);
+            content.Headers.ContentLength = isLengthTold ? 1L << 40 : null;
+            return new HttpResponseMessage { Content = content };
+        });
+
+        Func<Task> read = () => ReadAsync(server);
+
+        (await read.Should().ThrowAsync<PageReadException>()).Which.Reason.Should().Be(PageReadReason.TooLarge);
+        body.Given.Should().BeLessThan(isLengthTold ? 1 : 18 << 20);
+    }
+
+    [Fact]
+    public async Task A_page_as_large_as_allowed_is_read()
+    {
+        const string body = """{"items":[1],"next":null}""";
+        var server = new Server(_ => Json(body));
+
+        int[] items = await Reader(server, new PageReaderOptions { MaxPageBytes = body.Length }).ReadAsync(First).ToArrayAsync();
+        Func<Task> read = async () => await Reader(server, new PageReaderOptions { MaxPageBytes = body.Length - 1 }).ReadAsync(First).ToArrayAsync();
+
+        items.Should().Equal(1);
+        (await read.Should().ThrowAsync<PageReadException>()).Which.Reason.Should().Be(PageReadReason.TooLarge);
+    }
+
+    [Fact]
+    public async Task A_next_link_without_measure_is_not_followed()
+    {
+        var server = new Server(uri => Json($$"""{"items":[1],"next":"{{new string('c', uri.Query.Contains("cursor", StringComparison.Ordinal) ? 65_537 : 65_536)}}"}"""));
+
+        Func<Task> read = () => ReadAsync(server);
+
+        (await read.Should().ThrowAsync<PageReadException>()).Which.Reason.Should().Be(PageReadReason.Malformed);
+        server.Asked.Should().HaveCount(2);
+    }
+
+    [Fact]
+    public async Task What_is_remembered_of_a_page_does_not_grow_with_its_address()
+    {
+        int asked = 0;
+        var server = new Server(_ => Json($$"""{"items":[],"next":"{{new string('c', 60_000)}}{{asked++}}"}""")) { Remembers = false };
+        long early = 0;
+        await using IAsyncEnumerator<PageRead<int>> pages = Reader(server).ReadPagesAsync(First).GetAsyncEnumerator(TestContext.Current.CancellationToken);
+        for (int page = 0; page < 1000; page++)
+        {
+            await pages.MoveNextAsync();
+            early = page == 10 ? GC.GetTotalMemory(forceFullCollection: true) : early;
+        }
+
+        long late = GC.GetTotalMemory(forceFullCollection: true);
+
+        (late - early).Should().BeLessThan(60_000_000, "the addresses alone have 120 MB");
+    }
+
+    [Fact]
+    public async Task A_body_that_stalls_ends_with_the_clients_timeout()
+    {
+        var server = new Server(_ => new HttpResponseMessage { Content = new StreamContent(new Stalled()) });
+        using var client = new HttpClient(server) { Timeout = TimeSpan.FromMilliseconds(100) };
+        var reader = new PageReader<int>(client, Names.Default.Int32);
+
+        Func<Task> read = () => reader.ReadAsync(First).FirstAsync().AsTask().WaitAsync(TimeSpan.FromSeconds(20));
+
+        (await read.Should().ThrowAsync<TaskCanceledException>()).Which.InnerException.Should().BeOfType<TimeoutException>();
+    }
+
+    [Fact]
+    public async Task A_body_that_breaks_off_is_a_failed_request()
+    {
+        var server = new Server(_ => new HttpResponseMessage { Content = new StreamContent(new Broken()) });
+
+        Func<Task> read = () => ReadAsync(server);
+
+        await read.Should().ThrowAsync<HttpRequestException>();
+    }
+
+    [Fact]
     public void Whatever_is_in_a_link_header_it_is_read_to_its_end()
     {
         Gen<string> hostile = Gen.OneOf(
@@ -248,13 +426,13 @@ public sealed partial class PageReaderTests
     [Fact]
     public void Options_out_of_range_are_told_in_sentences()
     {
-        var options = new PageReaderOptions { Name = "export", ItemsProperty = "", NextProperty = "", CursorParameter = "", MaxPages = 0 };
+        var options = new PageReaderOptions { Name = "export", ItemsProperty = "", NextProperty = "", CursorParameter = "", MaxPages = 0, MaxPageBytes = 0 };
 
         Action make = () => Reader(new Server(_ => Json("")), options);
 
         make.Should().Throw<OptionsValidationException>().WithMessage(
             "export: ItemsProperty must be the name of a property, but is empty.; export: NextProperty must be the name of a property, but is empty.; "
-            + "export: CursorParameter must be the name of a parameter, but is empty.; export: MaxPages must be between 1 and 10000000, but is 0.");
+            + "export: CursorParameter must be the name of a parameter, but is empty.; export: MaxPages must be between 1 and 10000000, but is 0.; export: MaxPageBytes must be between 1 and 1073741824, but is 0.");
     }
 
     private static async Task<int[]> ReadAsync(Server server, string? resume = null)
@@ -292,16 +470,73 @@ public sealed partial class PageReaderTests
     {
         public List<string> Asked { get; } = [];
 
+        public bool Remembers { get; init; } = true;
+
         protected override Task<HttpResponseMessage> SendAsync(HttpRequestMessage request, CancellationToken cancellationToken)
         {
             cancellationToken.ThrowIfCancellationRequested();
-            Asked.Add(request.RequestUri!.AbsoluteUri);
-            HttpResponseMessage response = answer(request.RequestUri);
+            if (Remembers)
+            {
+                Asked.Add(request.RequestUri!.AbsoluteUri);
+            }
+
+            HttpResponseMessage response = answer(request.RequestUri!);
             response.RequestMessage = redirectedTo is null ? request : new HttpRequestMessage(HttpMethod.Get, redirectedTo);
             return Task.FromResult(response);
         }
     }
 
+    private abstract class Body : Stream
+    {
+        public override bool CanRead => true;
+
+        public override bool CanSeek => false;
+
+        public override bool CanWrite => false;
+
+        public override long Length => throw new NotSupportedException();
+
+        public override long Position { get => throw new NotSupportedException(); set => throw new NotSupportedException(); }
+
+        public override void Flush() => throw new NotSupportedException();
+
+        public override int Read(byte[] buffer, int offset, int count) => throw new NotSupportedException();
+
+        public override long Seek(long offset, SeekOrigin origin) => throw new NotSupportedException();
+
+        public override void SetLength(long value) => throw new NotSupportedException();
+
+        public override void Write(byte[] buffer, int offset, int count) => throw new NotSupportedException();
+    }
+
+    private sealed class Stalled : Body
+    {
+        public override async ValueTask<int> ReadAsync(Memory<byte> buffer, CancellationToken cancellationToken = default)
+        {
+            var never = new TaskCompletionSource<int>();
+            await using CancellationTokenRegistration registration = cancellationToken.Register(() => never.SetCanceled(cancellationToken));
+            return await never.Task;
+        }
+    }
+
+    private sealed class Endless : Body
+    {
+        public long Given { get; private set; }
+
+        public override ValueTask<int> ReadAsync(Memory<byte> buffer, CancellationToken cancellationToken = default)
+        {
+            buffer.Span.Fill((byte)' ');
+            Given += buffer.Length;
+            return ValueTask.FromResult(buffer.Length);
+        }
+    }
+
+    private sealed class Broken : Body
+    {
+        public override ValueTask<int> ReadAsync(Memory<byte> buffer, CancellationToken cancellationToken = default) => throw new HttpIOException(HttpRequestError.ResponseEnded);
+    }
+
+    [JsonSerializable(typeof(int?))]
     [JsonSerializable(typeof(int))]
     [JsonSerializable(typeof(string))]
     private sealed partial class Names : JsonSerializerContext;
