@@ -11,18 +11,18 @@ internal static class Telemetry
 
     public static void CursorRefused(string name, InvalidCursorReason reason)
     {
-        if (!Refused.Enabled)
-        {
-            return;
-        }
-
         try
         {
+            if (!Refused.Enabled)
+            {
+                return;
+            }
+
             Refused.Add(1, new KeyValuePair<string, object?>("name", name), new KeyValuePair<string, object?>("reason", Text(reason)));
         }
         catch (Exception)
         {
-            // A listener that throws must not replace the refusal; nobody but it can mend that.
+            // A listener that throws, be it when it hears of the meter, must not replace the refusal; nobody but it can mend that.
         }
     }
 

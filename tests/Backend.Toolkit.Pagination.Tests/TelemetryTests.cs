@@ -1,4 +1,6 @@
 using System.Diagnostics.Metrics;
+using System.Reflection;
+using System.Runtime.Loader;
 
 namespace Backend.Toolkit.Pagination.Tests;
 
@@ -41,5 +43,37 @@ public sealed class TelemetryTests
 
         paginator.Invoking(it => it.Open(keyset, new PageRequest(good), "other")).Should().Throw<InvalidCursorException>();
         measured.Should().HaveCount(4).And.StartWith(["1 malformed", "1 too_long"]).And.EndWith("1 foreign");
+    }
+
+    [Fact]
+    public void A_listener_that_throws_when_it_hears_of_the_meter_does_not_replace_a_refusal()
+    {
+        // The meter is made once for each load of the assembly.
+        var context = new AssemblyLoadContext("another load", isCollectible: true);
+        Assembly another = context.LoadFromAssemblyPath(typeof(CursorPaginator).Assembly.Location);
+        MethodInfo refused = another.GetType("Backend.Toolkit.Pagination.Telemetry", throwOnError: true)!.GetMethod("CursorRefused")!;
+        object reason = Enum.ToObject(another.GetType("Backend.Toolkit.Pagination.InvalidCursorReason", throwOnError: true)!, 0);
+        int heard = 0;
+        bool isHere = false;
+        using var listener = new MeterListener
+        {
+            InstrumentPublished = (instrument, _) =>
+            {
+                if (isHere && instrument.Meter.Name == "Backend.Toolkit.Pagination")
+                {
+                    heard++;
+                    throw new InvalidOperationException("a listener's own");
+                }
+            },
+        };
+        Paginators.New().Invoking(it => it.Open(Keyset.For<Row>().Unique(row => row.Id), new PageRequest("x"))).Should().Throw<InvalidCursorException>();
+        listener.Start();
+        isHere = true;
+
+        Action refuse = () => refused.Invoke(null, ["name", reason]);
+
+        refuse.Should().NotThrow();
+        heard.Should().Be(1);
+        context.Unload();
     }
 }
