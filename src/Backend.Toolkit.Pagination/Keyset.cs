@@ -33,7 +33,8 @@ public sealed class Keyset<T> : IComparer<T>
             LargestSize += column.Access.LargestSize;
         }
 
-        var shape = new StringBuilder().Append(typeof(T).FullName ?? typeof(T).Name);
+        // Not FullName: that of a generic type has the versions of assemblies in it, and each release would refuse all cursors.
+        var shape = new StringBuilder().Append(typeof(T).ToString());
         foreach (KeysetColumn<T> column in columns)
         {
             shape.Append(CultureInfo.InvariantCulture, $"\n{column.Name}\n{column.Access.Code} {column.Direction} {column.Nulls}");
@@ -54,6 +55,8 @@ public sealed class Keyset<T> : IComparer<T>
     internal int? LargestSize { get; } = 0;
 
     internal KeysetTexts Texts { get; } = new();
+
+    internal int PlanCount => _plans.Count;
 
     /// <summary>Compares two rows by the keyset's order.</summary>
     /// <param name="x">One row.</param>
@@ -82,8 +85,16 @@ public sealed class Keyset<T> : IComparer<T>
     internal SeekPlan Plan(SqlDialect dialect, bool rowValues, PageDirection direction, bool hasPosition, bool inclusive, int nullMask)
     {
         int key = (nullMask << 5) | ((int)dialect << 4) | (rowValues ? 8 : 0) | ((int)direction << 2) | (hasPosition ? 2 : 0) | (inclusive ? 1 : 0);
-        return _plans.TryGetValue(key, out SeekPlan? plan)
-            ? plan
-            : _plans.GetOrAdd(key, SeekPlan.Make(Array.ConvertAll(_columns, column => (column.Direction, column.Nulls)), dialect, rowValues, direction, hasPosition, inclusive, nullMask));
+        if (_plans.TryGetValue(key, out SeekPlan? plan))
+        {
+            return plan;
+        }
+
+        if (_plans.Count >= KeysetTexts.Most)
+        {
+            _plans.Clear();
+        }
+
+        return _plans.GetOrAdd(key, SeekPlan.Make(Array.ConvertAll(_columns, column => (column.Direction, column.Nulls)), dialect, rowValues, direction, hasPosition, inclusive, nullMask));
     }
 }

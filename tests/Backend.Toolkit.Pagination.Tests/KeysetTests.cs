@@ -1,3 +1,6 @@
+using System.Security.Cryptography;
+using System.Text;
+
 namespace Backend.Toolkit.Pagination.Tests;
 
 public sealed class KeysetTests
@@ -62,6 +65,15 @@ public sealed class KeysetTests
         Action seal = () => Paginators.New().Seal(keyset, new Row(), PageDirection.Forward);
 
         seal.Should().Throw<InvalidOperationException>().WithMessage("*column name*nulls: NullOrder.First or NullOrder.Last*");
+    }
+
+    [Fact]
+    public void A_row_of_a_generic_type_does_not_bind_cursors_to_the_version_of_an_assembly()
+    {
+        Keyset<KeyValuePair<Row, int>> keyset = Keyset.For<KeyValuePair<Row, int>>().Unique(pair => pair.Value, "id");
+        const string shape = "System.Collections.Generic.KeyValuePair`2[Backend.Toolkit.Pagination.Tests.Row,System.Int32]\nid\ni32 Ascending ";
+
+        keyset.ShapeHash.Should().Equal(SHA256.HashData(Encoding.UTF8.GetBytes(shape)).Take(16));
     }
 
     [Fact]
