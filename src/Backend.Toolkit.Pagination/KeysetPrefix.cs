@@ -21,7 +21,7 @@ public sealed class KeysetPrefix<T>
     /// <param name="key">The key, such as <c>o =&gt; o.CreatedAt</c>.</param>
     /// <param name="column">The column in SQL. Default: the name of the member.</param>
     /// <param name="nulls">Where rows without a value stand; null: all have one. Databases disagree about a default, so there is none.</param>
-    /// <param name="type">The type in SQL, such as <c>timestamptz(3)</c>, when parameters must be cast to it. Default: they are not.</param>
+    /// <param name="type">The type in SQL, such as <c>timestamptz(3)</c>, when parameters must be cast to it (on PostgreSQL for text keys over other columns than <c>text</c> and <c>varchar</c>). Default: they are not.</param>
     /// <returns>The longer keyset.</returns>
     public KeysetPrefix<T> Ascending<TKey>(Expression<Func<T, TKey>> key, string? column = null, NullOrder? nulls = null, string? type = null) =>
         With(Column(key, column, SortDirection.Ascending, nulls, type, isUnique: false));
@@ -31,7 +31,7 @@ public sealed class KeysetPrefix<T>
     /// <param name="key">The key, such as <c>o =&gt; o.ShippedAt</c>.</param>
     /// <param name="nulls">Where rows without a value stand.</param>
     /// <param name="column">The column in SQL. Default: the name of the member.</param>
-    /// <param name="type">The type in SQL, such as <c>timestamptz(3)</c>, when parameters must be cast to it. Default: they are not.</param>
+    /// <param name="type">The type in SQL, such as <c>timestamptz(3)</c>, when parameters must be cast to it (on PostgreSQL for text keys over other columns than <c>text</c> and <c>varchar</c>). Default: they are not.</param>
     /// <returns>The longer keyset.</returns>
     public KeysetPrefix<T> Ascending<TKey>(Expression<Func<T, TKey?>> key, NullOrder nulls, string? column = null, string? type = null)
         where TKey : struct => With(NullableColumn(key, column, SortDirection.Ascending, nulls, type));
@@ -41,7 +41,7 @@ public sealed class KeysetPrefix<T>
     /// <param name="key">The key, such as <c>o =&gt; o.CreatedAt</c>.</param>
     /// <param name="column">The column in SQL. Default: the name of the member.</param>
     /// <param name="nulls">Where rows without a value stand; null: all have one. Databases disagree about a default, so there is none.</param>
-    /// <param name="type">The type in SQL, such as <c>timestamptz(3)</c>, when parameters must be cast to it. Default: they are not.</param>
+    /// <param name="type">The type in SQL, such as <c>timestamptz(3)</c>, when parameters must be cast to it (on PostgreSQL for text keys over other columns than <c>text</c> and <c>varchar</c>). Default: they are not.</param>
     /// <returns>The longer keyset.</returns>
     public KeysetPrefix<T> Descending<TKey>(Expression<Func<T, TKey>> key, string? column = null, NullOrder? nulls = null, string? type = null) =>
         With(Column(key, column, SortDirection.Descending, nulls, type, isUnique: false));
@@ -51,7 +51,7 @@ public sealed class KeysetPrefix<T>
     /// <param name="key">The key, such as <c>o =&gt; o.ShippedAt</c>.</param>
     /// <param name="nulls">Where rows without a value stand.</param>
     /// <param name="column">The column in SQL. Default: the name of the member.</param>
-    /// <param name="type">The type in SQL, such as <c>timestamptz(3)</c>, when parameters must be cast to it. Default: they are not.</param>
+    /// <param name="type">The type in SQL, such as <c>timestamptz(3)</c>, when parameters must be cast to it (on PostgreSQL for text keys over other columns than <c>text</c> and <c>varchar</c>). Default: they are not.</param>
     /// <returns>The longer keyset.</returns>
     public KeysetPrefix<T> Descending<TKey>(Expression<Func<T, TKey?>> key, NullOrder nulls, string? column = null, string? type = null)
         where TKey : struct => With(NullableColumn(key, column, SortDirection.Descending, nulls, type));
@@ -61,7 +61,7 @@ public sealed class KeysetPrefix<T>
     /// <param name="key">The key, such as <c>o =&gt; o.Id</c>.</param>
     /// <param name="column">The column in SQL. Default: the name of the member.</param>
     /// <param name="direction">Which way. Default: that of the column before, so that a plain index serves; ascending when there is none.</param>
-    /// <param name="type">The type in SQL, when parameters must be cast to it. Default: they are not.</param>
+    /// <param name="type">The type in SQL, when parameters must be cast to it (on PostgreSQL for text keys over other columns than <c>text</c> and <c>varchar</c>). Default: they are not.</param>
     /// <returns>The keyset.</returns>
     public Keyset<T> Unique<TKey>(Expression<Func<T, TKey>> key, string? column = null, SortDirection? direction = null, string? type = null)
         where TKey : notnull

@@ -7,7 +7,7 @@ public static class KeysetSql
     /// <typeparam name="T">A row.</typeparam>
     /// <param name="dialect">The database.</param>
     /// <param name="keyset">The order of the rows; the SELECT has all of its columns under their names.</param>
-    /// <param name="sql">A SELECT without ORDER BY and LIMIT. Its own parameters, if any, are named, and their values stay the caller's. It is inlined as a derived table, once for each branch; PostgreSQL and SQLite flatten it when it is a plain one.</param>
+    /// <param name="sql">A SELECT without ORDER BY and LIMIT. Its own parameters, if any, are named (other than <c>keyset0</c>, <c>keyset1</c> …), and their values stay the caller's. It is inlined as a derived table, once for each branch; PostgreSQL and SQLite flatten it when it is a plain one.</param>
     /// <param name="request">What <see cref="CursorPaginator.Open{T}"/> gave for the same keyset.</param>
     /// <returns>The text and its parameters, and what then makes the page.</returns>
     /// <exception cref="NotSupportedException">The database would order a key of this type wrongly; says what to do.</exception>

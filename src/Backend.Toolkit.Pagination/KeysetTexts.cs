@@ -38,15 +38,22 @@ internal sealed class KeysetText<T>(Keyset<T> keyset, SqlDialect dialect, string
 {
     public const string Behind = "keyset_behind";
 
+    private const string ParameterStart = "keyset";
+
     private readonly StringBuilder _text = new();
 
-    public static string Parameter(int column) => string.Create(CultureInfo.InvariantCulture, $"keyset{column}");
+    public static string Parameter(int column) => string.Create(CultureInfo.InvariantCulture, $"{ParameterStart}{column}");
 
     public string Page(SeekPlan plan, int limit)
     {
         if (sql.AsSpan().TrimEnd().EndsWith(';'))
         {
             throw new ArgumentException("The SELECT must not end with a semicolon: it becomes part of a statement.");
+        }
+
+        if (HasOurParameter(sql))
+        {
+            throw new ArgumentException($"The SELECT has a parameter called {ParameterStart} and a number: those are the position's. Give it another name.");
         }
 
         foreach (KeysetColumn<T> column in keyset.Columns)
@@ -67,6 +74,21 @@ internal sealed class KeysetText<T>(Keyset<T> keyset, SqlDialect dialect, string
         }
 
         return _text.ToString();
+    }
+
+    /// <summary>The caller's value would be replaced by the position's from the second page on. In a literal it does no harm, and is refused all the same.</summary>
+    private static bool HasOurParameter(ReadOnlySpan<char> sql)
+    {
+        for (int at; (at = sql.IndexOf(ParameterStart, StringComparison.OrdinalIgnoreCase)) >= 0; sql = sql[(at + ParameterStart.Length)..])
+        {
+            int end = at + ParameterStart.Length;
+            if (at > 0 && sql[at - 1] is '@' or ':' && end < sql.Length && char.IsAsciiDigit(sql[end]))
+            {
+                return true;
+            }
+        }
+
+        return false;
     }
 
     /// <summary>Each branch with its own order and limit: PostgreSQL pushes neither of them into a UNION ALL. Then the few rows are put in order.</summary>

@@ -123,6 +123,19 @@ public sealed class SqlTests(PostgreSqlServer postgres)
         render.Should().Throw<ArgumentException>().WithMessage("The SELECT must not end with a semicolon*");
     }
 
+    [Theory]
+    [InlineData("@keyset0")]
+    [InlineData("@KEYSET15")]
+    [InlineData(":keyset1")]
+    public void A_select_with_a_parameter_named_like_those_of_the_position_is_refused(string parameter)
+    {
+        Action render = () => KeysetSql.Render(SqlDialect.PostgreSql, Newest, $"SELECT * FROM rows WHERE e = {parameter}", Paginator.Open(Newest, new PageRequest()));
+        Action renderOther = () => KeysetSql.Render(SqlDialect.PostgreSql, Newest, "SELECT * FROM rows WHERE e = @keyset AND f = @keysetId", Paginator.Open(Newest, new PageRequest()));
+
+        render.Should().Throw<ArgumentException>().WithMessage("The SELECT has a parameter called keyset*");
+        renderOther.Should().NotThrow();
+    }
+
     [Fact]
     public void Texts_of_ever_new_selects_do_not_fill_the_memory()
     {
@@ -132,6 +145,28 @@ public sealed class SqlTests(PostgreSqlServer postgres)
         {
             KeysetSql.Render(SqlDialect.Sqlite, keyset, $"SELECT id FROM rows WHERE e = {i}", Paginator.Open(keyset, new PageRequest()));
             most = Math.Max(most, keyset.Texts.Count);
+        }
+
+        most.Should().BeInRange(2, KeysetTexts.Most);
+    }
+
+    [Fact]
+    public void Plans_of_ever_other_nulls_do_not_fill_the_memory()
+    {
+        KeysetPrefix<Row> prefix = Keyset.For<Row>();
+        for (int i = 0; i < 12; i++)
+        {
+            int bit = i;
+            prefix = prefix.Ascending(row => (row.Id >> bit & 1) == 0 ? (int?)null : 1, NullOrder.First, $"c{i}");
+        }
+
+        Keyset<Row> keyset = prefix.Unique(row => row.Id, "id");
+        int most = 0;
+        for (int id = 0; id < 1 << 12; id++)
+        {
+            SeekPlan plan = After(keyset, new Row { Id = id }, 10).Plan(SqlDialect.Sqlite);
+            most = Math.Max(most, keyset.PlanCount);
+            plan.Page[0].Terms.Should().HaveCount(13);
         }
 
         most.Should().BeInRange(2, KeysetTexts.Most);
@@ -192,6 +227,54 @@ public sealed class SqlTests(PostgreSqlServer postgres)
         while (cursor is not null);
 
         seen.Should().Equal(rows.Where(row => row.Id >= 5).OrderBy(row => row.NI ?? -1).ThenBy(row => row.Id).Select(row => row.Id));
+    }
+
+    [Theory]
+    [InlineData("char(4)", "char(4)")]
+    [InlineData("char(4)", "bpchar")]
+    [InlineData("pg_temp.mood", "pg_temp.mood")]
+    public async Task A_text_key_of_another_type_than_text_pages_by_that_types_order(string column, string type)
+    {
+        await using NpgsqlConnection connection = await postgres.ConnectAsync();
+        await Rows.ExecuteAsync(connection, $"""
+            CREATE TYPE pg_temp.mood AS ENUM ('b', 'a'); CREATE TEMPORARY TABLE texts (s {column} NOT NULL, id int PRIMARY KEY);
+            INSERT INTO texts SELECT (CASE i % 2 WHEN 0 THEN 'a' ELSE 'b' END)::{column}, i FROM generate_series(1, 20) AS i
+            """);
+        Keyset<Row> keyset = Keyset.For<Row>().Ascending(row => row.S, "s", type: type).Unique(row => row.Id, "id");
+        var seen = new List<int>();
+        string? cursor = null;
+        do
+        {
+            await using NpgsqlCommand command = connection.CreateCommand();
+            Page<Row> page = await KeysetSql.Render(SqlDialect.PostgreSql, keyset, "SELECT id, s, s::text AS t FROM texts", Paginator.Open(keyset, new PageRequest(cursor, 3)))
+                .ToPageAsync(command, reader => new Row { Id = reader.GetInt32(0), S = reader.GetString(2) });
+            seen.AddRange(page.Items.Select(row => row.Id));
+            cursor = page.Next;
+        }
+        while (cursor is not null);
+
+        bool isMood = column != "char(4)";
+        seen.Should().Equal(Enumerable.Range(1, 20).OrderBy(id => id % 2 == 0 == isMood).ThenBy(id => id));
+    }
+
+    [Fact]
+    public async Task Infinite_times_are_at_the_ends()
+    {
+        await using NpgsqlConnection connection = await postgres.ConnectAsync();
+        await Rows.ExecuteAsync(connection, "CREATE TEMPORARY TABLE times (id int PRIMARY KEY, d timestamptz NOT NULL); INSERT INTO times VALUES (1, 'infinity'), (2, 'infinity'), (3, '-infinity'), (4, '-infinity'), (5, '2024-01-01Z')");
+        var seen = new List<int>();
+        string? cursor = null;
+        do
+        {
+            await using NpgsqlCommand command = connection.CreateCommand();
+            Page<Row> page = await KeysetSql.Render(SqlDialect.PostgreSql, Newest, "SELECT id, d FROM times", Paginator.Open(Newest, new PageRequest(cursor, 1)))
+                .ToPageAsync(command, reader => Schemas.Plain(reader.GetInt32(0), reader.GetDateTime(1), Status.New));
+            seen.AddRange(page.Items.Select(row => row.Id));
+            cursor = page.Next;
+        }
+        while (cursor is not null && seen.Count < 10);
+
+        seen.Should().Equal(2, 1, 5, 4, 3);
     }
 
     [Fact]
