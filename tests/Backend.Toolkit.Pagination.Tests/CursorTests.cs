@@ -257,6 +257,18 @@ public sealed class CursorTests
     }
 
     [Fact]
+    public void The_format_of_an_encrypted_cursor_is_a_contract_between_versions()
+    {
+        Keyset<Row> keyset = Keyset.For<Row>().Ascending(row => row.S, "s").Unique(row => row.Id, "id");
+        CursorPaginator paginator = Paginators.New(o => o.Encrypt = true);
+
+        string cursor = paginator.Seal(keyset, new Row { Id = 7, S = new string('x', 80) }, PageDirection.Forward, "tenant 7");
+
+        cursor.Should().Be("GAEhRSI7w8D3uV-iO9Q71CyWl7aq0pHLOq8DIxreBicPZDmEk4KD0SDucQWZ9tXuC47ORymC3e9Fym_pjX9qWQoivDXO18FBsYzm6SmzvMDZBWqALFqYtucsml-FBrtxFjXTBnoJBku8yQ");
+        Base64Url.DecodeFromChars(cursor).AsSpan(6, 64).ToArray().Chunk(32).Select(Convert.ToHexString).Should().OnlyHaveUniqueItems("each block has a stream of its own");
+    }
+
+    [Fact]
     public void Encrypted_cursors_share_no_stream()
     {
         CursorPaginator paginator = Paginators.New(o => o.Encrypt = true);
