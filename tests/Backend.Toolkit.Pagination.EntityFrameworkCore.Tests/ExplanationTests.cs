@@ -87,6 +87,21 @@ public sealed class ExplanationTests(PostgreSqlServer postgres)
     }
 
     [Theory]
+    [InlineData(Provider.Sqlite, NullOrder.Last)]
+    [InlineData(Provider.PostgreSql, NullOrder.First)]
+    public async Task Nulls_of_a_later_column_that_stand_elsewhere_than_in_the_index_are_sorted_only_where_they_are_free(Provider provider, NullOrder nulls)
+    {
+        await using ShopDatabase database = await ShopDatabase.OpenAsync(provider, postgres);
+        await using ShopContext context = database.Context();
+        Keyset<ShopOrder> keyset = Keyset.For<ShopOrder>().Ascending(o => o.Tenant).Ascending(o => o.Note, nulls: nulls).Unique(o => o.Id);
+        string? cursor = (await context.Orders.IgnoreQueryFilters().ToPageAsync(Paginator, keyset, new PageRequest(null, 30))).Next;
+
+        PageExplanation explanation = await context.Orders.IgnoreQueryFilters().ExplainPageAsync(Paginator, keyset, new PageRequest(cursor, 9));
+
+        explanation.Problems.Should().NotBeEmpty().And.OnlyContain(problem => problem.Contains("where Tenant > key: the rows are sorted") || problem.Contains("where Tenant < key: the rows are sorted"));
+    }
+
+    [Theory]
     [MemberData(nameof(Providers))]
     public async Task A_query_that_ends_in_a_projection_is_explained_too(Provider provider)
     {

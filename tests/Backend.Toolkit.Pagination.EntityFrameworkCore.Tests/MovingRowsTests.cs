@@ -34,6 +34,13 @@ public sealed class MovingRowsTests(PostgreSqlServer postgres)
             for (int turn = 0; turn < 200; turn++)
             {
                 seen.InsertRange(backward ? 0 : seen.Count, page.Items.Select(row => row.Id));
+                List<int> present = [.. (await context.Rows.ToListAsync()).Order(Comparer<Row>.Create(schema.Compare)).Select(row => row.Id)];
+                if (page.Items.Count > 0)
+                {
+                    (page.Previous is null).Should().Be(present[0] == page.Items[0].Id, "the ends are those of the rows that are there now");
+                    (page.Next is null).Should().Be(present[^1] == page.Items[^1].Id);
+                }
+
                 if ((backward ? page.Previous : page.Next) is not string cursor)
                 {
                     break;

@@ -285,6 +285,7 @@ public sealed class QueryTests(PostgreSqlServer postgres)
 
         empty.Items.Should().BeEmpty();
         empty.Next.Should().BeNull();
+        empty.Previous.Should().NotBeNull();
         back.Items.Select(o => o.Id).Should().Equal(kept);
         back.Next.Should().BeNull();
         back.Previous.Should().BeNull();
@@ -337,6 +338,7 @@ public sealed class QueryTests(PostgreSqlServer postgres)
         Page<ShopOrder> back = await pages.ToPageAsync(context, Paginator, new PageRequest(empty.Previous, 5));
 
         empty.Items.Should().BeEmpty();
+        empty.Previous.Should().NotBeNull();
         back.Items.Select(o => o.Id).Should().Equal(kept);
     }
 }
