@@ -1,0 +1,18 @@
+namespace Backend.Toolkit.Idempotency;
+
+/// <summary>A request with a key did not run to an outcome of its own.</summary>
+public sealed class IdempotencyException : Exception
+{
+    internal IdempotencyException(IdempotencyError error, string message, TimeSpan? retryAfter = null, Exception? innerException = null)
+        : base(message, innerException)
+    {
+        Error = error;
+        RetryAfter = retryAfter;
+    }
+
+    /// <summary>Why.</summary>
+    public IdempotencyError Error { get; }
+
+    /// <summary>In progress: the time after which the owner has ended or can be taken over; null otherwise.</summary>
+    public TimeSpan? RetryAfter { get; }
+}
