@@ -8,9 +8,6 @@ namespace Backend.Toolkit.Idempotency;
 /// <content>What is executed: with and without a result, for value tasks and for tasks, with leases and in a transaction.</content>
 public sealed partial class IdempotentExecutor
 {
-    /// <summary>For an action without a result: that it ended is the outcome.</summary>
-    private static JsonTypeInfo<bool> Done { get; } = JsonMetadataServices.CreateValueInfo<bool>(new JsonSerializerOptions(), JsonMetadataServices.BooleanConverter);
-
     /// <summary>Lease mode: runs the action under the key, or answers with the result of the run that was.</summary>
     /// <typeparam name="T">The result.</typeparam>
     /// <param name="key">The key, unique for this executor and <see cref="IdempotencyOptions.Subject"/>; see <see cref="KeyProblem"/>.</param>
@@ -58,7 +55,7 @@ public sealed partial class IdempotentExecutor
                 await action(operation, token).ConfigureAwait(false);
                 return true;
             },
-            Done,
+            DoneJson.Default.Boolean,
             cancellationToken));
     }
 
