@@ -233,25 +233,6 @@ public sealed class MemoryStoreTests
         (store.Count, store.Bytes).Should().Be((0, 0));
     }
 
-    [Fact]
-    public async Task A_record_costs_about_350_bytes()
-    {
-        const int Records = 100_000;
-        var store = new MemoryIdempotencyStore(new MemoryIdempotencyStoreOptions(), _time);
-        IdempotencyOutcome none = IdempotencyOutcome.Tombstone(200);
-        long before = GC.GetTotalMemory(forceFullCollection: true);
-
-        for (int i = 0; i < Records; i++)
-        {
-            IdempotencyClaim claim = await store.BeginAsync(Request());
-            await store.CompleteAsync(claim.Key, claim.Fence, none, Retention);
-        }
-
-        double each = (GC.GetTotalMemory(forceFullCollection: true) - before) / (double)Records;
-        store.Count.Should().Be(Records);
-        each.Should().BeInRange(250, 400);
-    }
-
     /// <summary>A wall clock that a test may turn back, and a monotonic one that stands still.</summary>
     private sealed class TurningTime : TimeProvider
     {
