@@ -82,7 +82,7 @@ public sealed class AllocationTests
             }
         });
 
-        allocated.Should().BeInRange(1, 400, "the README says so");
+        allocated.Should().BeInRange(1, 368, "the README says so");
     }
 
     [Fact]
