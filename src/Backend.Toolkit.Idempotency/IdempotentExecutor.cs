@@ -154,6 +154,7 @@ public sealed partial class IdempotentExecutor
         ExecutorSettings settings = operation.Settings;
         long? waitingSince = null;
         TimeSpan patience = default;
+        IdempotencyClaim seen = default;
         while (true)
         {
             long sent = Time.GetTimestamp();
@@ -171,7 +172,16 @@ public sealed partial class IdempotentExecutor
                     throw;
                 }
 
-                operation.RunUnprotected();
+                if (waitingSince is null)
+                {
+                    operation.RunUnprotected();
+                }
+                else
+                {
+                    // It was in progress a moment ago, so running beside it is no option.
+                    operation.Settle(seen, sent, inLeaseMode: true);
+                }
+
                 break;
             }
 
@@ -181,6 +191,7 @@ public sealed partial class IdempotentExecutor
                 break;
             }
 
+            seen = claim;
             if (waitingSince is null)
             {
                 waitingSince = sent;
@@ -202,7 +213,7 @@ public sealed partial class IdempotentExecutor
             }
             catch (IdempotencyStoreException exception)
             {
-                // It is in progress for all that is known, so running beside it is no option.
+                // As above.
                 StoreFailed(exception, settings);
                 operation.Settle(claim, sent, inLeaseMode: true);
                 break;

@@ -97,7 +97,10 @@ public sealed class AllocationTests
         {
             IdempotencyClaim claim = await store.BeginAsync(new IdempotencyClaimRequest
             {
-                Key = new(RandomNumberGenerator.GetBytes(32)), Fingerprint = default, Lease = TimeSpan.FromHours(1), Retention = TimeSpan.FromDays(1),
+                Key = new(RandomNumberGenerator.GetBytes(32)),
+                Fingerprint = default,
+                Lease = TimeSpan.FromHours(1),
+                Retention = TimeSpan.FromDays(1),
             });
             await store.CompleteAsync(claim.Key, claim.Fence, none, TimeSpan.FromDays(1));
         }

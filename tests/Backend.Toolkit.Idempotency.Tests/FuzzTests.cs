@@ -36,7 +36,7 @@ public sealed class FuzzTests
             }
 
             IdempotentOperation operation = executor.Prepare(scope, key, default);
-            bool old = Guid.TryParseExact(key, "D", out Guid id) && key.Length == 36 && id.Version == 7 && id.Variant is >= 8 and <= 11 && Convert.ToInt64(key[..8] + key[9..13], 16) < 1_782_777_600_000;
+            bool old = Guid.TryParseExact(key, "D", out Guid id) && key.Length == 36 && id.Version == 7 && id.Variant is >= 8 and <= 11 && Convert.ToInt64(id.ToString("N")[..12], 16) < 1_782_777_600_000;
             return problem is null && operation.Status == (old ? IdempotencyStatus.KeyExpired : IdempotencyStatus.Prepared);
         }, iter: 100_000);
         store.AllCalls.Should().Be(0);

@@ -237,16 +237,36 @@ public sealed class LeaseTests : Fixture
         Log.Entries.Should().ContainSingle().Which.Message.Should().Contain("run without protection");
     }
 
-    [Fact]
-    public async Task An_optional_store_that_goes_down_in_the_wait_of_a_duplicate_does_not_let_it_run_beside_the_other()
+    [Theory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public async Task An_optional_store_that_goes_down_in_the_wait_of_a_duplicate_does_not_let_it_run_beside_the_other(bool inTheWait)
     {
         IdempotentExecutor executor = Executor(o => (o.StoreRequired, o.Duplicates) = (false, DuplicatePolicy.WaitAndReplay));
         Task<Receipt> first = Running(executor);
-        Store.Fail(Verb.Wait);
+        if (inTheWait)
+        {
+            Store.Fail(Verb.Wait);
+        }
+        else
+        {
+            Store.Before = (verb, _) =>
+            {
+                if (verb == Verb.Wait)
+                {
+                    Store.Fail();
+                    Time.Advance(TimeSpan.FromSeconds(1));
+                }
+
+                return Task.CompletedTask;
+            };
+            Store.Waits = _ => ValueTask.CompletedTask;
+        }
 
         IdempotencyException refusal = await RefusalAsync(RunAsync(executor));
 
         refusal.Error.Should().Be(IdempotencyError.InProgress);
+        Store.Work();
         _gate.SetResult();
         await WithinAsync(first);
         Runs.Should().Be(1);

@@ -47,6 +47,9 @@ internal sealed class TestStore(IIdempotencyStore inner) : ITransactionalIdempot
     /// <summary>The same, after the call was passed on: it was done, but its reply is lost.</summary>
     public Func<Verb, CancellationToken, Task>? After { get; set; }
 
+    /// <summary>How it waits, when not as the store in memory does.</summary>
+    public Func<TimeSpan, ValueTask>? Waits { get; set; }
+
     public ConcurrentQueue<IdempotencyDigest> Begun { get; } = [];
 
     public TimeSpan? LockTimeout { get; private set; }
@@ -84,7 +87,7 @@ internal sealed class TestStore(IIdempotencyStore inner) : ITransactionalIdempot
         Verb.Wait,
         async () =>
         {
-            await inner.WaitAsync(key, fence, timeout, cancellationToken);
+            await (Waits?.Invoke(timeout) ?? inner.WaitAsync(key, fence, timeout, cancellationToken));
             return true;
         },
         cancellationToken);
