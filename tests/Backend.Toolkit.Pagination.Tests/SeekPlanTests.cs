@@ -90,4 +90,17 @@ public sealed class SeekPlanTests
 
     private static string Describe(SeekBranch branch) =>
         string.Join(", ", branch.Terms.Select(term => $"{term.Column}{(term.Count > 1 ? $"..{term.Column + term.Count - 1}" : "")} {term.Operator}"));
+
+    [Fact]
+    public void On_PostgreSQL_every_branch_asks_for_the_null_order_that_the_index_of_a_further_column_has()
+    {
+        CursorPaginator paginator = Paginators.New();
+        Keyset<Row> keyset = Keyset.For<Row>().Ascending(row => row.I, "i").Ascending(row => row.NI, NullOrder.First, "ni").Unique(row => row.Id, "id");
+
+        SeekPlan ofValue = paginator.Open(keyset, new PageRequest(paginator.Seal(keyset, new Row { NI = 5 }, PageDirection.Forward))).Plan(SqlDialect.PostgreSql);
+        SeekPlan ofNull = paginator.Open(keyset, new PageRequest(paginator.Seal(keyset, new Row(), PageDirection.Forward))).Plan(SqlDialect.PostgreSql);
+
+        ofValue.Page.Concat(ofNull.Page).Should().OnlyContain(branch => branch.Order[1].Nulls == NullOrder.First);
+        ofValue.Behind.Concat(ofNull.Behind).Should().OnlyContain(branch => branch.Order[1].Nulls == NullOrder.Last);
+    }
 }
