@@ -272,8 +272,16 @@ internal sealed class ShopDatabase : IAsyncDisposable
         {
             ShopOrder order = new()
             {
-                Id = i, Number = new Guid(i * 7919 % 256 << 24, 0, 0, 0, 0, 0, 0, 0, 0, 0, (byte)i), CreatedAt = Start.AddMinutes(i * 31 % 12), Status = (OrderStatus)(i % 3), Tenant = i <= 60 ? Tenant : 8, Note = i % 4 == 0 ? null : "n" + (i % 5),
-                Total = new Money(i * 13 % 7), Delay = TimeSpan.FromHours(i * 17 % 50), Customer = i % 5 == 0 ? null : customers[i % 3], Address = new Address { City = "city " + (i % 4) },
+                Id = i,
+                Number = new Guid(i * 7919 % 256 << 24, 0, 0, 0, 0, 0, 0, 0, 0, 0, (byte)i),
+                CreatedAt = Start.AddMinutes(i * 31 % 12),
+                Status = (OrderStatus)(i % 3),
+                Tenant = i <= 60 ? Tenant : 8,
+                Note = i % 4 == 0 ? null : "n" + (i % 5),
+                Total = new Money(i * 13 % 7),
+                Delay = TimeSpan.FromHours(i * 17 % 50),
+                Customer = i % 5 == 0 ? null : customers[i % 3],
+                Address = new Address { City = "city " + (i % 4) },
                 Lines = [.. Enumerable.Range(1, i % 4).Select(number => new Line { Number = number, Product = $"p{i}.{number}" })],
             };
             context.Add(order).Property("Priority").CurrentValue = i % 6;
