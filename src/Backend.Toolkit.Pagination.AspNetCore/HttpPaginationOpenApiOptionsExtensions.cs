@@ -1,5 +1,5 @@
 using System.Text.Json.Nodes;
-using Microsoft.AspNetCore.Mvc.Abstractions;
+using Microsoft.AspNetCore.Mvc.ApiExplorer;
 using Microsoft.AspNetCore.OpenApi;
 using Microsoft.OpenApi;
 
@@ -19,9 +19,8 @@ public static class HttpPaginationOpenApiOptionsExtensions
         ArgumentNullException.ThrowIfNull(options);
         return options.AddOperationTransformer(static (operation, context, _) =>
         {
-            ActionDescriptor action = context.Description.ActionDescriptor;
-            IList<object> metadata = action.EndpointMetadata;
-            if (metadata.OfType<PageQueryMetadata>().Any() || action.Parameters.Any(static parameter => parameter.ParameterType == typeof(PageQuery)))
+            IList<object> metadata = context.Description.ActionDescriptor.EndpointMetadata;
+            if (metadata.OfType<PageQueryMetadata>().Any() || context.Description.GetProperty<PageQueryMetadata>() is not null)
             {
                 DocumentQuery(operation, HttpPaginationOptions.Of(context.ApplicationServices));
             }

@@ -53,7 +53,8 @@ public sealed class PageQuery : IBindableFromHttpContext<PageQuery>, IEndpointPa
         if (!builder.Metadata.Contains(PageQueryMetadata.Instance))
         {
             builder.Metadata.Add(PageQueryMetadata.Instance);
-            builder.FilterFactories.Add(PageQueryMetadata.Filter);
+            builder.FilterFactories.Insert(0, PageQueryMetadata.Answer);
+            builder.FilterFactories.Add(PageQueryMetadata.Refuse);
         }
     }
 

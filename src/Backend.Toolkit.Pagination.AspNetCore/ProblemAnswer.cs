@@ -16,6 +16,10 @@ internal sealed class ProblemAnswer(PageProblem problem) : IResult, IActionResul
     public async Task ExecuteAsync(HttpContext httpContext)
     {
         httpContext.Response.StatusCode = StatusCodes.Status400BadRequest;
+
+        // What the handler said before it threw was about a page.
+        httpContext.Response.Headers.CacheControl = "no-store";
+        httpContext.Response.Headers.Remove("ETag");
         try
         {
             if (!await TryWriteByServiceAsync(httpContext).ConfigureAwait(false))

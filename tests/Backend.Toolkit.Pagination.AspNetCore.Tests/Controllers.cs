@@ -29,6 +29,12 @@ public sealed class ApiOrdersController(CursorPaginator paginator) : ControllerB
     [HttpGet("bare")]
     public Page<Order> Bare(PageQuery query) => Order.Page(query, paginator);
 
+    [HttpGet("from-query")]
+    public PageResult<Order> FromQuery([FromQuery] PageQuery query) => Order.Page(query, paginator).ToResult();
+
+    [HttpGet("part-of-more")]
+    public PageResult<Order> PartOfMore([FromQuery] OrderFilter filter) => Order.Page(filter.Query!, paginator).ToResult();
+
     [HttpGet("either")]
     public Results<PageResult<Order>, NotFound> Either(PageQuery query) => Order.Page(query, paginator).ToResult();
 }
@@ -43,4 +49,11 @@ public sealed class PlainOrdersController(CursorPaginator paginator) : Controlle
         await Task.Yield();
         return Order.Page(query, paginator, tenant).ToResult();
     }
+}
+
+public sealed class OrderFilter
+{
+    public PageQuery? Query { get; set; }
+
+    public string? Status { get; set; }
 }

@@ -16,12 +16,14 @@ public sealed class OpenApiTests
     [InlineData("/api-orders", true)]
     [InlineData("/api-orders/either", true)]
     [InlineData("/api-orders/bare", false)]
+    [InlineData("/api-orders/from-query", true)]
+    [InlineData("/api-orders/part-of-more", true)]
     public async Task The_document_tells_the_parameters_the_page_its_links_and_the_refusal_of(string path, bool hasLinks)
     {
         JsonElement document = await DocumentAsync(services => Controllers.Add(services));
 
         JsonElement operation = document.GetProperty("paths").GetProperty(path).GetProperty("get");
-        Parameters(operation).Should().Contain("cursor: string").And.Contain("size: integer").And.NotContain(parameter => parameter.StartsWith("query", StringComparison.OrdinalIgnoreCase));
+        Parameters(operation).Should().Contain("cursor: string").And.Contain("size: integer").And.NotContain(parameter => parameter.StartsWith("query", StringComparison.OrdinalIgnoreCase) || parameter.StartsWith("request", StringComparison.OrdinalIgnoreCase));
         JsonElement answer = operation.GetProperty("responses").GetProperty("200");
         answer.GetProperty("content").GetProperty("application/json").GetProperty("schema").GetProperty("$ref").GetString().Should().EndWith("/PageOfOrder");
         answer.TryGetProperty("headers", out JsonElement headers).Should().Be(hasLinks);

@@ -1,6 +1,9 @@
 using System.Net;
 using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Http;
+using Microsoft.AspNetCore.Mvc;
+using Microsoft.AspNetCore.Mvc.Filters;
+using Microsoft.AspNetCore.Routing;
 using Microsoft.Extensions.DependencyInjection;
 
 namespace Backend.Toolkit.Pagination.AspNetCore.Tests;
@@ -87,6 +90,76 @@ public sealed class ProblemTests
         server.Errors.Should().ContainSingle().Which.Should().Contain("InvalidCursorException");
     }
 
+    [Theory]
+    [InlineData("/api-orders?size=x", "invalid-page-size")]
+    [InlineData("/api-orders?cursor=x", "invalid-cursor")]
+    [InlineData("/plain-orders?size=x", "invalid-page-size")]
+    [InlineData("/plain-orders?cursor=x", "invalid-cursor")]
+    public async Task An_exception_filter_of_the_application_does_not_make_it_an_error_of_the_server(string address, string type)
+    {
+        await using Server server = await Server.StartAsync(
+            app => app.MapControllers(),
+            services =>
+            {
+                Controllers.Add(services);
+                services.Configure<MvcOptions>(o => o.Filters.Add(new CatchAll()));
+            });
+
+        Answer answer = await server.GetAsync(address);
+
+        answer.ShouldBeAProblem(type, "malformed");
+    }
+
+    [Theory]
+    [InlineData("size=x", "invalid-page-size")]
+    [InlineData("cursor=x", "invalid-cursor")]
+    public async Task A_filter_of_a_group_may_use_the_query_and_sees_the_answer_to_a_bad_cursor(string bad, string type)
+    {
+        await using Server server = await Server.StartAsync(
+            app =>
+            {
+                app.UseExceptionHandler();
+                RouteGroupBuilder group = app.MapGroup("/group").AddEndpointFilter(async (context, next) =>
+                {
+                    int size = context.GetArgument<PageQuery>(0).Request.Size;
+                    try
+                    {
+                        return size == 1 ? "short" : await next(context);
+                    }
+                    catch (InvalidCursorException)
+                    {
+                        return "caught";
+                    }
+                });
+                group.MapGet("/orders", (PageQuery query, CursorPaginator paginator) => Order.Page(query, paginator).ToResult());
+            },
+            services => services.AddProblemDetails());
+
+        Answer shortened = await server.GetAsync("/group/orders?size=1");
+        Answer refused = await server.GetAsync($"/group/orders?{bad}");
+
+        shortened.Body.Should().Be("short");
+        refused.ShouldBeAProblem(type, "malformed");
+        server.Errors.Should().BeEmpty();
+    }
+
+    [Theory]
+    [InlineData("nothing")]
+    [InlineData("service")]
+    public async Task What_a_handler_said_about_caching_a_page_does_not_hold_for_a_refusal(string way)
+    {
+        await using Server server = await StartAsync(way);
+
+        using HttpResponseMessage page = await server.Client.GetAsync("/cacheable");
+        using HttpResponseMessage refused = await server.Client.GetAsync("/cacheable?cursor=x");
+
+        page.Headers.CacheControl!.Public.Should().BeTrue();
+        page.Headers.ETag.Should().NotBeNull();
+        refused.StatusCode.Should().Be(HttpStatusCode.BadRequest);
+        refused.Headers.CacheControl!.ToString().Should().Be("no-store");
+        refused.Headers.ETag.Should().BeNull();
+    }
+
     private static Task<Server> StartAsync(string way, Action<HttpPaginationOptions>? configure = null) => Server.StartAsync(
         app =>
         {
@@ -107,6 +180,11 @@ public sealed class ProblemTests
             }
 
             app.MapGet("/orders", (PageQuery query, CursorPaginator paginator) => Order.Page(query, paginator).ToResult());
+            app.MapGet("/cacheable", (PageQuery query, CursorPaginator paginator, HttpContext context) =>
+            {
+                (context.Response.Headers.CacheControl, context.Response.Headers.ETag) = ("public, max-age=600", "\"1\"");
+                return Order.Page(query, paginator).ToResult();
+            });
             app.MapGet("/error", (PageQuery query) => "an error page");
             app.MapControllers();
         },
@@ -123,4 +201,10 @@ public sealed class ProblemTests
                 services.AddProblemDetails(o => o.CustomizeProblemDetails = _ => throw new InvalidTimeZoneException("the application's own code"));
             }
         });
+
+    private sealed class CatchAll : IExceptionFilter
+    {
+        public void OnException(ExceptionContext context) =>
+            (context.Result, context.ExceptionHandled) = (new StatusCodeResult(StatusCodes.Status500InternalServerError), true);
+    }
 }
