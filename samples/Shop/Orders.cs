@@ -37,7 +37,8 @@ internal readonly record struct StatusFilter(OrderStatus Status)
 {
     public static bool TryParse(string? text, out StatusFilter filter)
     {
-        bool isStatus = Enum.TryParse(text, ignoreCase: true, out OrderStatus status) && Enum.IsDefined(status) && !char.IsAsciiDigit(text![0]);
+        // A name, and one: Enum takes numbers and lists, too.
+        bool isStatus = Enum.TryParse(text, ignoreCase: true, out OrderStatus status) && text.All(char.IsAsciiLetter);
         filter = new StatusFilter(status);
         return isStatus;
     }

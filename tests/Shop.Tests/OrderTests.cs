@@ -110,6 +110,26 @@ public sealed class OrderTests
         exported.ToString().Split('\n', StringSplitOptions.RemoveEmptyEntries).Should().HaveCount(25);
     }
 
+    [Theory]
+    [InlineData("lost")]
+    [InlineData("")]
+    [InlineData("1")]
+    [InlineData("%2B1")]
+    [InlineData("%201")]
+    [InlineData("-0")]
+    [InlineData("pending,paid")]
+    [InlineData("paid,pending")]
+    public async Task A_filter_that_is_no_status_is_refused(string status)
+    {
+        await using RunningShop shop = await RunningShop.StartAsync();
+
+        using HttpResponseMessage orders = await shop.Client.GetAsync($"orders?status={status}");
+        using HttpResponseMessage page = await shop.Client.GetAsync($"?status={status}");
+
+        orders.StatusCode.Should().Be(HttpStatusCode.BadRequest);
+        page.StatusCode.Should().Be(HttpStatusCode.BadRequest);
+    }
+
     [Fact]
     public async Task The_page_in_a_browser_links_to_older_and_newer_orders_of_the_same_status()
     {
