@@ -14,7 +14,7 @@ try
         return 0;
     }
 
-    if (args is ["--export", string address])
+    if (new ConfigurationBuilder().AddCommandLine(args).Build()["export"] is { } address)
     {
         await Export.RunAsync(new Uri(address), Console.Out);
         return 0;

@@ -117,6 +117,26 @@ public sealed partial class RunningTests
         }
     }
 
+    [Theory]
+    [InlineData("--export", "http://127.0.0.1:1")]
+    [InlineData("--export=http://127.0.0.1:1")]
+    public async Task An_export_of_a_shop_that_is_not_there_says_so_in_one_line_and_exits_with_1(params string[] settings)
+    {
+        using Process export = StartProcess(settings);
+        try
+        {
+            await RealTime.MeasureAsync(() => export.WaitForExitAsync());
+
+            export.ExitCode.Should().Be(1);
+            (await export.StandardError.ReadToEndAsync()).Trim().Should().Contain("127.0.0.1:1").And.NotContain("\n");
+            (await export.StandardOutput.ReadToEndAsync()).Should().BeEmpty();
+        }
+        finally
+        {
+            export.Kill(entireProcessTree: true);
+        }
+    }
+
     private static Process StartProcess(params string[] settings) => Process.Start(
         new ProcessStartInfo("dotnet", [Path.Combine(AppContext.BaseDirectory, "Shop.dll"), "--urls=http://127.0.0.1:0", .. settings])
         {
