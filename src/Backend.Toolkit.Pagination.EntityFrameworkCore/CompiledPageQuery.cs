@@ -169,13 +169,13 @@ internal sealed class CompiledPages<TContext, TArgument, T, TItem>(LambdaExpress
                 .Invoke(this, BindingFlags.DoNotWrapExceptions, null, [context, source, projection, request], null)!;
         }
 
-        return Make(_query, KeysetColumns<T>.Of(keyset, model), model, Inlining.Inline(select, KeyColumn<T>.Row), request);
+        return Make(_query, KeysetColumns<T>.Of(keyset, model, _query), model, Inlining.Inline(select, KeyColumn<T>.Row), request);
     }
 
     private CompiledSeek<TContext, TArgument, T, TItem> MakeOf<TSource>(TContext context, Expression source, Expression<Func<TSource, T>> projection, KeysetRequest<T> request)
     {
         QueryModel model = QueryModel.Of<TSource>(context.Model);
-        return Make(source, KeysetColumns<T>.Of(keyset, model, projection), model, Inlining.Inline(Peeled.Then(projection, select), KeyColumn<TSource>.Row), request);
+        return Make(source, KeysetColumns<T>.Of(keyset, model, source, projection), model, Inlining.Inline(Peeled.Then(projection, select), KeyColumn<TSource>.Row), request);
     }
 
     private CompiledSeek<TContext, TArgument, T, TItem> Make<TSource>(Expression source, SeekColumns<TSource> columns, QueryModel model, Expression item, KeysetRequest<T> request)

@@ -20,7 +20,7 @@ internal readonly struct PagedQuery<T, TItem>(IAsyncQueryProvider provider, Expr
                 .Invoke(null, BindingFlags.DoNotWrapExceptions, null, [provider, source, keyset, projection, select is null ? projection : Peeled.Then(projection, select), request, cancellationToken], null)!;
         }
 
-        SeekColumns<T> columns = KeysetColumns<T>.Of(keyset, model);
+        SeekColumns<T> columns = KeysetColumns<T>.Of(keyset, model, query);
         return ReadAsync(provider, query, columns, model, select is null ? KeyColumn<T>.Row : Inlining.Inline(select, KeyColumn<T>.Row), request, cancellationToken);
     }
 
@@ -33,21 +33,21 @@ internal readonly struct PagedQuery<T, TItem>(IAsyncQueryProvider provider, Expr
                 .Invoke(null, BindingFlags.DoNotWrapExceptions, null, [provider, source, keyset, projection, request, cancellationToken], null)!;
         }
 
-        return PageExplainer<T>.ExplainAsync(provider, query, KeysetColumns<T>.Of(keyset, model), model, KeyColumn<T>.Row, keyset, request, cancellationToken);
+        return PageExplainer<T>.ExplainAsync(provider, query, KeysetColumns<T>.Of(keyset, model, query), model, KeyColumn<T>.Row, keyset, request, cancellationToken);
     }
 
     private static Task<Page<TItem>> ReadAsyncOf<TSource>(
         IAsyncQueryProvider provider, Expression source, Keyset<T> keyset, Expression<Func<TSource, T>> projection, LambdaExpression select, KeysetRequest<T> request, CancellationToken cancellationToken)
     {
         QueryModel model = QueryModel.Of<TSource>(source);
-        return ReadAsync(provider, source, KeysetColumns<T>.Of(keyset, model, projection), model, Inlining.Inline(select, KeyColumn<TSource>.Row), request, cancellationToken);
+        return ReadAsync(provider, source, KeysetColumns<T>.Of(keyset, model, source, projection), model, Inlining.Inline(select, KeyColumn<TSource>.Row), request, cancellationToken);
     }
 
     private static Task<PageExplanation> ExplainAsyncOf<TSource>(
         IAsyncQueryProvider provider, Expression source, Keyset<T> keyset, Expression<Func<TSource, T>> projection, KeysetRequest<T> request, CancellationToken cancellationToken)
     {
         QueryModel model = QueryModel.Of<TSource>(source);
-        return PageExplainer<T>.ExplainAsync(provider, source, KeysetColumns<T>.Of(keyset, model, projection), model, Inlining.Inline(projection, KeyColumn<TSource>.Row), keyset, request, cancellationToken);
+        return PageExplainer<T>.ExplainAsync(provider, source, KeysetColumns<T>.Of(keyset, model, source, projection), model, Inlining.Inline(projection, KeyColumn<TSource>.Row), keyset, request, cancellationToken);
     }
 
     private static async Task<Page<TItem>> ReadAsync<TSource>(

@@ -8,8 +8,9 @@ namespace Backend.Toolkit.Pagination.EntityFrameworkCore;
 
 /// <summary>What the model knows about the rows of a query.</summary>
 /// <param name="Dialect">The database.</param>
+/// <param name="Model">All entities.</param>
 /// <param name="EntityType">The entity type of the rows; null: they are no entities.</param>
-internal sealed record QueryModel(SqlDialect Dialect, IEntityType? EntityType)
+internal sealed record QueryModel(SqlDialect Dialect, IModel Model, IEntityType? EntityType)
 {
     private const string Npgsql = "Npgsql.EntityFrameworkCore.PostgreSQL";
     private const string Sqlite = "Microsoft.EntityFrameworkCore.Sqlite";
@@ -24,7 +25,7 @@ internal sealed record QueryModel(SqlDialect Dialect, IEntityType? EntityType)
     }
 
     public static QueryModel Of<TSource>(IModel model, IEntityType? known = null) =>
-        new((SqlDialect)Dialects.GetValue(model, static model => DialectOf(model)), known ?? model.FindEntityType(typeof(TSource)));
+        new((SqlDialect)Dialects.GetValue(model, static model => DialectOf(model)), model, known ?? model.FindEntityType(typeof(TSource)));
 
     /// <summary>The query that all others are called on.</summary>
     public static EntityQueryRootExpression? Root(Expression query)
@@ -43,7 +44,7 @@ internal sealed record QueryModel(SqlDialect Dialect, IEntityType? EntityType)
     /// <summary>Whether collections are read along with the rows, so that each row must be told from all others.</summary>
     public bool ReadsCollections(Expression query) => IncludesCollection(query) || (EntityType is not null && HasEagerCollections(EntityType, []));
 
-    public bool IsEntity(Type type) => EntityType is not null && EntityType.Model.FindEntityType(type) is not null;
+    public bool IsEntity(Type type) => EntityType is not null && Model.FindEntityType(type) is not null;
 
     private static bool HasJsonIn(ITypeBase type) => type.GetComplexProperties().Any(property => property.ComplexType.IsMappedToJson() || HasJsonIn(property.ComplexType))
         || (type is IEntityType entityType && entityType.GetNavigations().Any(navigation =>
@@ -54,12 +55,12 @@ internal sealed record QueryModel(SqlDialect Dialect, IEntityType? EntityType)
         derived.GetSkipNavigations().Any(static navigation => navigation.IsEagerLoaded)
         || derived.GetNavigations().Any(navigation => navigation.IsEagerLoaded && !navigation.TargetEntityType.IsMappedToJson() && (navigation.IsCollection || HasEagerCollections(navigation.TargetEntityType, seen))));
 
-    private static bool IncludesCollection(Expression query)
+    private bool IncludesCollection(Expression query)
     {
         for (; query is MethodCallExpression { Arguments: [Expression first, ..] } call; query = first)
         {
             if (call.Method.DeclaringType == typeof(EntityFrameworkQueryableExtensions) && call.Method.Name is "Include" or "ThenInclude"
-                && (call.Arguments[1] is not UnaryExpression { Operand: LambdaExpression path } || IsCollection(path.ReturnType)))
+                && (call.Arguments[1] is not UnaryExpression { Operand: LambdaExpression path } || IsCollection(path.ReturnType) || (Model.FindEntityType(path.ReturnType) is IEntityType target && HasEagerCollections(target, []))))
             {
                 return true;
             }

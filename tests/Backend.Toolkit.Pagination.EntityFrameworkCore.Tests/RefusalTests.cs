@@ -61,6 +61,63 @@ public sealed class RefusalTests(PostgreSqlServer postgres)
     [Theory]
     [InlineData(Provider.Sqlite)]
     [InlineData(Provider.PostgreSql)]
+    public async Task A_computed_key_that_may_come_out_null_is_refused_too(Provider provider)
+    {
+        await using ShopDatabase database = await ShopDatabase.OpenAsync(provider, postgres);
+        await using ShopContext context = database.Context();
+
+        await RefusedAsync(context.Orders, Keyset.For<ShopOrder>().Ascending(o => o.Note!.ToUpper(), column: "upper").Unique(o => o.Id), "upper", "*may be null*??*");
+        await RefusedAsync(context.Orders, Keyset.For<ShopOrder>().Ascending(o => o.Customer!.Name.Length, column: "length").Unique(o => o.Id), "length", "*may be null*");
+        await RefusedAsync(context.Orders, Keyset.For<ShopOrder>().Ascending(o => o.CustomerId!.Value + 1, column: "next").Unique(o => o.Id), "next", "*may be null*");
+        await RefusedAsync(context.Orders, Keyset.For<ShopOrder>().Ascending(o => o.Id > 5 ? o.Note! : "", column: "some").Unique(o => o.Id), "some", "*may be null*");
+    }
+
+    [Theory]
+    [InlineData(Provider.Sqlite)]
+    [InlineData(Provider.PostgreSql)]
+    public async Task A_computed_key_that_says_what_stands_for_null_pages(Provider provider)
+    {
+        await using ShopDatabase database = await ShopDatabase.OpenAsync(provider, postgres);
+        await using ShopContext context = database.Context();
+        var keyset = Keyset.For<ShopOrder>().Ascending(o => o.Note ?? "", column: "note").Ascending(o => o.Note == null, column: "none").Ascending(o => o.CustomerId.HasValue, column: "has").Ascending(o => o.CustomerId.GetValueOrDefault(), column: "customer").Unique(o => o.Id);
+        int[] expected = [.. await context.Orders.OrderBy(o => o.Note ?? "").ThenBy(o => o.CustomerId != null).ThenBy(o => o.CustomerId ?? 0).ThenBy(o => o.Id).Select(o => o.Id).ToListAsync()];
+
+        await Walk.CheckAsync(expected, [7, 4], o => o.Id, request => context.Orders.ToPageAsync(Paginator, keyset, request));
+    }
+
+    [Theory]
+    [InlineData(Provider.Sqlite)]
+    [InlineData(Provider.PostgreSql)]
+    public async Task A_column_of_rows_that_are_no_entities_is_followed_to_what_may_be_null(Provider provider)
+    {
+        await using ShopDatabase database = await ShopDatabase.OpenAsync(provider, postgres);
+        await using ShopContext context = database.Context();
+
+        await RefusedAsync(context.Orders.Select(o => new { o.Id, Text = o.Note! }).Where(row => row.Id > 0), keys => keys.Ascending(row => row.Text).Unique(row => row.Id), "Text", "*may be null*");
+        await RefusedAsync(context.Orders.Select(o => new { o.Id, Text = o.Note! }).Select(row => new { row.Id, Name = row.Text }), keys => keys.Ascending(row => row.Name).Unique(row => row.Id), "Name", "*may be null*");
+        await RefusedAsync(context.Orders.GroupBy(o => o.Note!).Select(group => new { group.Key, Count = group.Count() }), keys => keys.Unique(row => row.Key), "Key", "*may be null*");
+    }
+
+    [Theory]
+    [InlineData(Provider.Sqlite)]
+    [InlineData(Provider.PostgreSql)]
+    public async Task A_column_of_a_derived_type_is_null_in_rows_of_the_others(Provider provider)
+    {
+        await using ShopDatabase database = await ShopDatabase.OpenAsync(provider, postgres);
+        await using ShopContext context = database.Context();
+        int[] expected = [.. await context.Vehicles.OrderBy(v => ((Lorry)v).Plate == null).ThenBy(v => ((Lorry)v).Plate).ThenBy(v => v.Id).Select(v => v.Id).ToListAsync()];
+
+        await RefusedAsync(context.Vehicles, Keyset.For<Vehicle>().Ascending(v => ((Lorry)v).Plate).Unique(v => v.Id), "Plate", "*may be null*");
+        await RefusedAsync(context.Vehicles, Keyset.For<Vehicle>().Ascending(v => (v as Lorry)!.Axles).Unique(v => v.Id), "Axles", "*may be null*");
+
+        expected.Should().HaveCount(66);
+        await Walk.CheckAsync(expected, [7, 4], v => v.Id, request => context.Vehicles.ToPageAsync(Paginator, Keyset.For<Vehicle>().Ascending(v => ((Lorry)v).Plate, nulls: NullOrder.Last).Unique(v => v.Id), request));
+        await Walk.CheckAsync([.. Enumerable.Range(1, 66).Where(i => i % 2 == 0)], [7, 4], v => v.Id, request => context.Vehicles.OfType<Lorry>().ToPageAsync(Paginator, Keyset.For<Lorry>().Ascending(v => v.Plate.Length, column: "length").Unique(v => v.Id), request));
+    }
+
+    [Theory]
+    [InlineData(Provider.Sqlite)]
+    [InlineData(Provider.PostgreSql)]
     public async Task What_has_no_translation_is_named_at_the_first_use(Provider provider)
     {
         await using ShopDatabase database = await ShopDatabase.OpenAsync(provider, postgres);

@@ -58,6 +58,26 @@ internal sealed class Customer
     public int Id { get; set; }
 
     public string Name { get; set; } = "";
+
+    public List<Phone> Phones { get; set; } = [];
+}
+
+/// <summary>Owned, so read along with every customer.</summary>
+internal sealed class Phone
+{
+    public string Number { get; set; } = "";
+}
+
+internal class Vehicle
+{
+    public int Id { get; set; }
+}
+
+internal sealed class Lorry : Vehicle
+{
+    public string Plate { get; set; } = "";
+
+    public int Axles { get; set; }
 }
 
 internal sealed class Line
@@ -174,6 +194,8 @@ internal sealed class ShopContext(DbConnection connection, Witness witness, int 
 
     public DbSet<Odd> Odds => Set<Odd>();
 
+    public DbSet<Vehicle> Vehicles => Set<Vehicle>();
+
     protected override void OnModelCreating(ModelBuilder modelBuilder)
     {
         modelBuilder.Entity<ShopOrder>(order =>
@@ -189,7 +211,9 @@ internal sealed class ShopContext(DbConnection connection, Witness witness, int 
             order.HasIndex(o => new { o.Tenant, o.CreatedAt, o.Id });
             order.HasIndex(o => new { o.Tenant, o.Note, o.Id });
         });
-        modelBuilder.Entity<Customer>().ToTable("shop_customers");
+        modelBuilder.Entity<Customer>().ToTable("shop_customers").OwnsMany(customer => customer.Phones, phones => phones.ToTable("shop_phones").HasKey("CustomerId", nameof(Phone.Number)));
+        modelBuilder.Entity<Vehicle>().ToTable("shop_vehicles");
+        modelBuilder.Entity<Lorry>();
         modelBuilder.Entity<Line>().ToTable("shop_lines").HasKey(line => new { line.OrderId, line.Number });
         modelBuilder.Entity<Document>(document =>
         {
@@ -267,7 +291,7 @@ internal sealed class ShopDatabase : IAsyncDisposable
         await database._connection.OpenAsync();
         await using ShopContext context = database.Context();
         await context.Database.EnsureCreatedAsync();
-        Customer[] customers = [new() { Name = "Ada" }, new() { Name = "Bob" }, new() { Name = "Cyd" }];
+        Customer[] customers = [new() { Name = "Ada", Phones = [new() { Number = "1" }, new() { Number = "2" }] }, new() { Name = "Bob" }, new() { Name = "Cyd" }];
         for (int i = 1; i <= 66; i++)
         {
             ShopOrder order = new()
@@ -286,6 +310,7 @@ internal sealed class ShopDatabase : IAsyncDisposable
             };
             context.Add(order).Property("Priority").CurrentValue = i % 6;
             context.Add(new Document { Id = i, Rank = i % 5, Details = new Details { Text = "text " + i }, More = [new Details { Text = "more " + i }], Origin = new Origin { Place = "place " + i } });
+            context.Add(i % 2 == 0 ? new Lorry { Id = i, Plate = "p" + (i % 8), Axles = i % 3 } : new Vehicle { Id = i });
             context.Add(new Parcel { Id = i, Weight = i % 5, Stops = [new Stop { City = "a" + i }, new Stop { City = "b" + i }] });
             context.Add(new Odd { Id = i, Price = i % 6 + 0.25m, Rate = i % 6 + 0.5m, At = new DateTimeOffset(Start).AddMinutes(i % 5), Instant = new DateTimeOffset(Start).AddMinutes(i % 5), Duration = TimeSpan.FromHours(i % 30), Big = (ulong)i });
         }
