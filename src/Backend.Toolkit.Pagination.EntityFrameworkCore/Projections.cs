@@ -13,7 +13,14 @@ internal static class Projections
         NewArrayExpression made => made.Expressions.Any(element => HasCollections(element, model)),
         ConditionalExpression either => HasCollections(either.IfTrue, model) || HasCollections(either.IfFalse, model),
         UnaryExpression { NodeType: ExpressionType.Convert } conversion => HasCollections(conversion.Operand, model),
+        BinaryExpression both => HasCollections(both.Left, model) || HasCollections(both.Right, model),
         ParameterExpression => false,
-        _ => QueryModel.IsCollection(item.Type) || model.IsEntity(item.Type),
+
+        // What no database knows runs on the client, with its arguments read.
+        MethodCallExpression call when call.Method.DeclaringType != typeof(Queryable) && call.Method.DeclaringType != typeof(Enumerable) && !IsRead(call.Type, model) =>
+            call.Arguments.Any(argument => HasCollections(argument, model)) || (call.Object is not null && HasCollections(call.Object, model)),
+        _ => IsRead(item.Type, model),
     };
+
+    private static bool IsRead(Type type, QueryModel model) => QueryModel.IsCollection(type) || model.IsEntity(type);
 }

@@ -189,7 +189,38 @@ public sealed class QueryTests(PostgreSqlServer postgres)
         var query = context.Orders.GroupBy(o => o.CreatedAt).Select(group => new { At = group.Key, Count = group.Count() }).Where(group => group.Count > 0);
 
         await CheckGroupsAsync(query, group => group.Count, group => group.At);
+        await CheckGroupsAsync(context.Orders.GroupBy(o => o.CreatedAt).Select(group => new { At = group.Key, Count = group.Count() }), group => group.Count, group => group.At);
     }
+
+    [Theory]
+    [MemberData(nameof(Providers))]
+    public async Task An_included_reference_brings_the_collections_that_it_owns(Provider provider)
+    {
+        await using ShopDatabase database = await ShopDatabase.OpenAsync(provider, postgres);
+        await using ShopContext context = database.Context();
+        int[] expected = [.. await context.Orders.OrderByDescending(o => o.CreatedAt).ThenByDescending(o => o.Id).Select(o => o.Id).ToListAsync()];
+
+        await Walk.CheckAsync(expected, Sizes, o => o.Id, async request =>
+        {
+            Page<ShopOrder> page = await context.Orders.Include(o => o.Customer).AsNoTracking().ToPageAsync(Paginator, Newest, request);
+            page.Items.Should().AllSatisfy(order => (order.Customer?.Phones.Count ?? 0).Should().Be(order.Customer?.Name == "Ada" ? 2 : 0));
+            return page;
+        });
+    }
+
+    [Theory]
+    [MemberData(nameof(Providers))]
+    public async Task A_projection_may_hand_collections_to_methods_of_the_program(Provider provider)
+    {
+        await using ShopDatabase database = await ShopDatabase.OpenAsync(provider, postgres);
+        await using ShopContext context = database.Context();
+        string[] expected = [.. (await context.Orders.OrderByDescending(o => o.CreatedAt).ThenByDescending(o => o.Id).Select(o => o.Id).ToListAsync()).Select(id => $"{id}: {id % 4}")];
+
+        await Walk.CheckAsync(expected, Sizes, text => text, request => context.Orders.ToPageAsync(Paginator, Newest, request, o => Described(o.Id, o.Lines.ToList())));
+        await Walk.CheckAsync(expected, Sizes, item => item.Text, request => context.Orders.ToPageAsync(Paginator, Newest, request, o => new { Text = "" + Described(o.Id, o.Lines.ToList()) }));
+    }
+
+    private static string Described(int id, List<Line> lines) => $"{id}: {lines.Count}";
 
     private static async Task CheckGroupsAsync<TGroup>(IQueryable<TGroup> query, System.Linq.Expressions.Expression<Func<TGroup, int>> count, System.Linq.Expressions.Expression<Func<TGroup, DateTime>> at)
     {
