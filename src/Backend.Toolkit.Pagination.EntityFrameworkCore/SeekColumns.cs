@@ -28,8 +28,8 @@ internal abstract class SeekColumns<TSource>(KeyColumn<TSource>[] columns, Expre
             values[i] = request.Keyset.Columns[i].IsNullable && request.PositionKey(i) is null ? null : Columns[i].Value(request, i);
         }
 
-        // A constant: Entity Framework makes a parameter of what Take takes.
-        return new Seek<TSource>(source, Columns, request.Plan(dialect, rowValues: false), dialect, values, Expression.Constant(request.Size + 1));
+        // No constant: Entity Framework would call its parameter p0, which is what it calls those of FromSql.
+        return new Seek<TSource>(source, Columns, request.Plan(dialect, rowValues: false), dialect, values, Expression.Field(Expression.Constant(new Holder<int>(request.Size + 1)), nameof(Holder<>.Key)));
     }
 
     /// <summary>The query of a page: <see cref="SeekRow{TItem, TKeys}"/>s.</summary>

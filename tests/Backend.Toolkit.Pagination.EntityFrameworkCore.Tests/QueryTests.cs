@@ -210,6 +210,20 @@ public sealed class QueryTests(PostgreSqlServer postgres)
 
     [Theory]
     [MemberData(nameof(Providers))]
+    public async Task Parameters_of_SQL_of_ones_own_are_not_taken_for_those_of_the_page(Provider provider)
+    {
+        await using ShopDatabase database = await ShopDatabase.OpenAsync(provider, postgres);
+        await using ShopContext context = database.Context();
+        const int Most = 20;
+        int[] expected = [.. await context.Orders.Where(o => o.Id <= Most).OrderByDescending(o => o.CreatedAt).ThenByDescending(o => o.Id).Select(o => o.Id).ToListAsync()];
+        IQueryable<ShopOrder> orders = context.Orders.FromSql($"SELECT * FROM shop_orders WHERE \"Id\" <= {Most}").AsNoTracking();
+
+        await Walk.CheckAsync(expected, Sizes, o => o.Id, request => orders.ToPageAsync(Paginator, Newest, request));
+        await Walk.CheckAsync(expected, Sizes, o => o.Id, request => orders.Include(o => o.Lines).ToPageAsync(Paginator, Newest, request));
+    }
+
+    [Theory]
+    [MemberData(nameof(Providers))]
     public async Task A_projection_may_hand_collections_to_methods_of_the_program(Provider provider)
     {
         await using ShopDatabase database = await ShopDatabase.OpenAsync(provider, postgres);
