@@ -166,7 +166,7 @@ public sealed class PackedPackageTests(PackedPackages packed) : IClassFixture<Pa
             added.Add($"builder.Services.{method.Name}{(method.IsGenericMethod ? "<string>" : "")}(\"packed\"{configure});");
             foreach (Type type in services.Where(service => service.IsKeyedService).Select(service => service.ServiceType))
             {
-                bool executes = type.GetMethods().Any(member => member.Name == "ExecuteAsync");
+                bool executes = type.GetMethods().Any(member => member.Name == "ExecuteAsync" && member.GetParameters()[0].Name == "action");
                 string service = $"app.Services.GetRequiredKeyedService<{Signature.Of(type)}>(\"packed\")";
                 used.Add($"Console.WriteLine(\"{Signature.Of(type)}: \" + {(executes ? $"await {service}.ExecuteAsync(token => Task.FromResult(42))" : service)});");
             }
