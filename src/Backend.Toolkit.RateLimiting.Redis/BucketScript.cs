@@ -21,7 +21,7 @@ internal sealed class BucketScript(Func<string, string>? change = null)
     private static string Source { get; } = """
         -- ARGV: the least and the most permits to grant, the limits. To settle: the permits to give back (below zero: to charge), nothing, the limits, and of the charge
         -- its instant, its permits, what had been given back before, the debts after it. Arithmetic stands where math.floor and the like would: each call costs as much as reading a value.
-        local least, most, limits, settles = tonumber(ARGV[1]), tonumber(ARGV[2]), ARGV[3], ARGV[4]
+        local least, most, limits, settles = ARGV[1] + 0, ARGV[2] + 0, ARGV[3], ARGV[4]
         local time, state = redis.call('TIME'), redis.pcall('GET', KEYS[1])
         local now, count, unpacked = time[1] * 1000000 + time[2], #limits / 24, struct.unpack
         local at, refunded, known, same, valid = now, 0, 0, true, true
