@@ -2,6 +2,7 @@ using static Backend.Toolkit.RateLimiting.Redis.Tests.Limiters;
 
 namespace Backend.Toolkit.RateLimiting.Redis.Tests;
 
+[Collection("The meter")]
 public sealed class AllocationTests(RedisFixture redis) : IClassFixture<RedisFixture>
 {
     [Fact]

@@ -6,6 +6,7 @@ using static Backend.Toolkit.RateLimiting.Redis.Tests.Limiters;
 
 namespace Backend.Toolkit.RateLimiting.Redis.Tests;
 
+[Collection("The meter")]
 public sealed class TelemetryTests
 {
     [Fact]
