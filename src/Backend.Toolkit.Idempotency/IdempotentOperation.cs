@@ -403,7 +403,8 @@ public sealed class IdempotentOperation : IAsyncDisposable
         }
     }
 
-    internal bool HasTransaction => _transaction is not null;
+    /// <summary>The run has begun the transaction that its outcome is committed in, and it has not ended: recording the outcome commits its effects.</summary>
+    public bool HasTransaction => _transaction is not null;
 
     private static TimeSpan OneMillisecond { get; } = TimeSpan.FromMilliseconds(1);
 

@@ -140,6 +140,19 @@ public sealed class TransactionTests : Fixture
     }
 
     [Fact]
+    public async Task An_operation_tells_whether_recording_its_outcome_commits_a_transaction()
+    {
+        await using IdempotentOperation operation = Executor().Prepare(new IdempotencyScope("orders"), "key", Body);
+
+        bool before = operation.HasTransaction;
+        await operation.BeginTransactionAsync(_connection);
+        bool within = operation.HasTransaction;
+        await operation.AbandonAsync();
+
+        (before, within, operation.HasTransaction).Should().Be((false, true, false));
+    }
+
+    [Fact]
     public async Task A_commit_that_fails_is_not_tried_again()
     {
         IdempotentExecutor executor = Executor(o => o.StoreRequired = false);
