@@ -1,0 +1,26 @@
+using System.Security.Claims;
+using Microsoft.AspNetCore.Builder;
+
+namespace Backend.Toolkit.Idempotency.AspNetCore.Tests;
+
+/// <summary>Believes a header.</summary>
+internal static class Users
+{
+    public static void Use(WebApplication app) => app.Use((context, next) =>
+    {
+        if (context.Request.Headers["X-User"] is [{ } user])
+        {
+            string issuer = context.Request.Headers["X-Issuer"].ToString();
+            context.User = new ClaimsPrincipal(new ClaimsIdentity(
+                [new Claim(ClaimTypes.NameIdentifier, user, null, issuer), new Claim(ClaimTypes.Name, user)], "test"));
+        }
+
+        return next(context);
+    });
+
+    public static Action<HttpRequestMessage> Are(string name, string issuer = "here") => request =>
+    {
+        request.Headers.Add("X-User", name);
+        request.Headers.Add("X-Issuer", issuer);
+    };
+}
