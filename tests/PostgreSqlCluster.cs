@@ -10,6 +10,7 @@ internal sealed class PostgreSqlCluster : IAsyncDisposable
     private static readonly TimeSpan Patience = TimeSpan.FromSeconds(60);
 
     private readonly string _folder = Path.Combine(Path.GetTempPath(), $"backend-toolkit-postgres-{Guid.NewGuid():N}");
+    private ProcessStartInfo? _start;
     private Process? _server;
 
     private PostgreSqlCluster()
@@ -18,8 +19,9 @@ internal sealed class PostgreSqlCluster : IAsyncDisposable
 
     public string ConnectionString { get; private set; } = "";
 
+    /// <param name="settings">More of them, such as <c>max_connections=200</c>.</param>
     /// <returns>Null: PostgreSQL is not installed.</returns>
-    public static async Task<PostgreSqlCluster?> StartAsync()
+    public static async Task<PostgreSqlCluster?> StartAsync(params string[] settings)
     {
         if (Programs() is not string programs)
         {
@@ -29,7 +31,7 @@ internal sealed class PostgreSqlCluster : IAsyncDisposable
         var cluster = new PostgreSqlCluster();
         try
         {
-            await cluster.StartAsync(programs);
+            await cluster.StartAsync(programs, settings);
             return cluster;
         }
         catch
@@ -39,30 +41,42 @@ internal sealed class PostgreSqlCluster : IAsyncDisposable
         }
     }
 
+    /// <summary>Ends the server; <see cref="RestartAsync"/> starts it again on the same port, with the same data.</summary>
+    public async Task StopAsync()
+    {
+        // An interrupt ends it fast and in order; after that, patience ends.
+        if (!_server!.HasExited)
+        {
+            await RunAsync(new ProcessStartInfo("kill", ["-INT", _server.Id.ToString(CultureInfo.InvariantCulture)]));
+        }
+
+        using var limit = new CancellationTokenSource(Patience, TimeProvider.System);
+        try
+        {
+            await _server.WaitForExitAsync(limit.Token);
+        }
+        catch (OperationCanceledException)
+        {
+            Kill(null, EventArgs.Empty);
+        }
+
+        _server.Dispose();
+        _server = null;
+    }
+
+    public async Task RestartAsync()
+    {
+        _server = Process.Start(_start!)!;
+        await WaitUntilReadyAsync(ConnectionString);
+    }
+
     public async ValueTask DisposeAsync()
     {
+        AppDomain.CurrentDomain.ProcessExit -= Kill;
         if (_server is not null)
         {
             NpgsqlConnection.ClearAllPools();
-
-            // An interrupt ends it fast and in order; after that, patience ends.
-            if (!_server.HasExited)
-            {
-                await RunAsync(new ProcessStartInfo("kill", ["-INT", _server.Id.ToString(CultureInfo.InvariantCulture)]));
-            }
-
-            using var limit = new CancellationTokenSource(Patience, TimeProvider.System);
-            try
-            {
-                await _server.WaitForExitAsync(limit.Token);
-            }
-            catch (OperationCanceledException)
-            {
-                Kill(null, EventArgs.Empty);
-            }
-
-            AppDomain.CurrentDomain.ProcessExit -= Kill;
-            _server.Dispose();
+            await StopAsync();
         }
 
         if (Directory.Exists(_folder))
@@ -71,7 +85,7 @@ internal sealed class PostgreSqlCluster : IAsyncDisposable
         }
     }
 
-    private async Task StartAsync(string programs)
+    private async Task StartAsync(string programs, string[] settings)
     {
         Directory.CreateDirectory(_folder);
         if (IsRoot())
@@ -83,8 +97,9 @@ internal sealed class PostgreSqlCluster : IAsyncDisposable
         await RunAsOwnerAsync(Path.Combine(programs, "initdb"), "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync");
         int port = FreePort();
         string number = port.ToString(CultureInfo.InvariantCulture);
-        _server = Process.Start(AsOwner(
-            Path.Combine(programs, "postgres"), "-D", data, "-p", number, "-h", "127.0.0.1", "-k", _folder, "-F", "-c", "shared_buffers=256MB", "-c", "max_wal_size=4GB", "-c", "wal_level=minimal", "-c", "max_wal_senders=0", "-c", "autovacuum=off", "-c", "log_min_messages=panic"))!;
+        _start = AsOwner([
+            Path.Combine(programs, "postgres"), "-D", data, "-p", number, "-h", "127.0.0.1", "-k", _folder, "-F", "-c", "shared_buffers=256MB", "-c", "max_wal_size=4GB", "-c", "wal_level=minimal", "-c", "max_wal_senders=0", "-c", "autovacuum=off", "-c", "log_min_messages=panic", .. settings.SelectMany(setting => (string[])["-c", setting])]);
+        _server = Process.Start(_start)!;
         AppDomain.CurrentDomain.ProcessExit += Kill;
         ConnectionString = $"Host=127.0.0.1;Port={number};Username=postgres;Database=postgres;Timeout=10";
         await WaitUntilReadyAsync(ConnectionString);
@@ -133,12 +148,12 @@ internal sealed class PostgreSqlCluster : IAsyncDisposable
     }
 
     /// <summary>PostgreSQL refuses to run as root.</summary>
-    private ProcessStartInfo AsOwner(string program, params string[] arguments) => new(
-        IsRoot() ? "setpriv" : program,
-        IsRoot() ? ["--reuid=postgres", "--regid=postgres", "--init-groups", program, .. arguments] : arguments)
+    private ProcessStartInfo AsOwner(params string[] line) => new(
+        IsRoot() ? "setpriv" : line[0],
+        IsRoot() ? ["--reuid=postgres", "--regid=postgres", "--init-groups", .. line] : line[1..])
     { WorkingDirectory = _folder };
 
-    private Task RunAsOwnerAsync(string program, params string[] arguments) => RunAsync(AsOwner(program, arguments));
+    private Task RunAsOwnerAsync(params string[] line) => RunAsync(AsOwner(line));
 
     private static async Task RunAsync(ProcessStartInfo start)
     {

@@ -1,0 +1,3 @@
+using Backend.Toolkit.Idempotency.PostgreSql.Tests;
+
+[assembly: AssemblyFixture(typeof(Database))]
