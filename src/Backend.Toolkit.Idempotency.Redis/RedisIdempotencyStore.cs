@@ -38,7 +38,7 @@ public sealed class RedisIdempotencyStore : IIdempotencyStore
         _time = timeProvider ?? TimeProvider.System;
         _logger = logger ?? NullLogger<RedisIdempotencyStore>.Instance;
         _name = options.Name;
-        _channelPrefix = ConfigurationOptions.Parse(_connection.Configuration).ChannelPrefix.ToString();
+        _channelPrefix = (string?)ConfigurationOptions.Parse(_connection.Configuration).ChannelPrefix ?? "";
         Channels = new Channels(_connection.GetSubscriber());
         _settings = Settings(options);
     }
