@@ -12,14 +12,14 @@ internal sealed class EndpointOperations(IServiceProvider services)
     private readonly ConditionalWeakTable<Endpoint, Entry> _entries = [];
 
     public Entry Of(Endpoint endpoint, IdempotentAttribute attribute) =>
-        _entries.TryGetValue(endpoint, out Entry? entry) ? entry : _entries.GetValue(endpoint, key => new Entry(Find(attribute.Executor), RouteOf(key)));
+        _entries.TryGetValue(endpoint, out Entry? entry) ? entry : _entries.GetValue(endpoint, key => new Entry(Find(services, attribute.Executor), RouteOf(key)));
 
-    private static string RouteOf(Endpoint endpoint) => (endpoint as RouteEndpoint)?.RoutePattern.RawText ?? endpoint.DisplayName ?? "";
-
-    private IdempotentExecutor Find(string? name) => (name is null ? services.GetService<IdempotentExecutor>() : services.GetKeyedService<IdempotentExecutor>(name))
+    public static IdempotentExecutor Find(IServiceProvider services, string? name) => (name is null ? services.GetService<IdempotentExecutor>() : services.GetKeyedService<IdempotentExecutor>(name))
         ?? throw new InvalidOperationException(name is null
             ? "There is no executor without a name. Register one: services.AddIdempotency(options => …), or name one in RequireIdempotency."
             : $"There is no executor '{name}'. Register one: services.AddIdempotency(\"{name}\", options => …).");
+
+    private static string RouteOf(Endpoint endpoint) => (endpoint as RouteEndpoint)?.RoutePattern.RawText ?? endpoint.DisplayName ?? "";
 
     internal sealed class Entry(IdempotentExecutor executor, string route)
     {
