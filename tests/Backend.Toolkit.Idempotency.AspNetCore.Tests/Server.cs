@@ -77,13 +77,16 @@ internal sealed class Server : IAsyncDisposable
     {
         BaseAddress = Address,
         Timeout = Eventually.Patience,
-        DefaultRequestVersion = _protocols == HttpProtocols.Http2 ? HttpVersion.Version20 : HttpVersion.Version11,
-        DefaultVersionPolicy = HttpVersionPolicy.RequestVersionExact,
     };
 
     public Task<HttpResponseMessage> PostAsync(string path, string? key = "key-1", string body = "two apples", CancellationToken token = default, HttpClient? client = null, Action<HttpRequestMessage>? change = null)
     {
-        var request = new HttpRequestMessage(HttpMethod.Post, path) { Content = new StringContent(body, Encoding.UTF8, "text/plain") };
+        var request = new HttpRequestMessage(HttpMethod.Post, path) 
+        {
+            Content = new StringContent(body, Encoding.UTF8, "text/plain"),
+            Version = _protocols == HttpProtocols.Http2 ? HttpVersion.Version20 : HttpVersion.Version11,
+            VersionPolicy = HttpVersionPolicy.RequestVersionExact,
+        };
         if (key is not null)
         {
             request.Headers.TryAddWithoutValidation("Idempotency-Key", key).Should().BeTrue();

@@ -31,11 +31,11 @@ public sealed class TransactionTests
 
         (first.Status, first.Body).Should().Be((201, "\"order 1\""));
         run.Should().Be((true, true));
-        second.ShouldBeReplayOf(first);
+        second.ShouldBeReplayOf(first, "X-Ran");
         (Last.IsCommitted, Last.IsRolledBack, Last.IsDisposed).Should().Be((false, true, true));
         second.Headers.Should().NotContainKey("X-Ran");
         (_runs, server.Store.Calls(Verb.CompleteAndCommit), server.Store.Calls(Verb.Begin)).Should().Be((1, 1, 0));
-        server.Errors.Should().BeEmpty();
+        server.Errors.Should().HaveCount(path == "/exception-handler" ? 1 : 0, "an exception handler logs what it sees, also when it does not matter");
     }
 
     [Fact]
