@@ -208,6 +208,7 @@ public sealed partial class PostgreSqlIdempotencyStore : ITransactionalIdempoten
         cancellationToken.ThrowIfCancellationRequested();
         NpgsqlTransaction own = Own(transaction);
         NpgsqlConnection connection = own.Connection!;
+        bool written = false;
         try
         {
             var batch = new NpgsqlBatch(connection, own);
@@ -216,15 +217,22 @@ public sealed partial class PostgreSqlIdempotencyStore : ITransactionalIdempoten
                 batch.BatchCommands.Add(Statement(_sql.CompleteForCommit, Outcome(key, fence, outcome, retention)));
                 batch.BatchCommands.Add(new NpgsqlBatchCommand("COMMIT"));
                 await PrepareAsync(batch, cancellationToken).ConfigureAwait(false);
-                await batch.ExecuteNonQueryAsync(cancellationToken).ConfigureAwait(false);
+                NpgsqlDataReader reader = await batch.ExecuteReaderAsync(CommandBehavior.Default, cancellationToken).ConfigureAwait(false);
+                await using (reader.ConfigureAwait(false))
+                {
+                    // What fails from here on is the COMMIT.
+                    written = true;
+                    await reader.NextResultAsync(cancellationToken).ConfigureAwait(false);
+                }
+
                 return true;
             }
         }
-        catch (PostgresException exception) when (exception.SqlState == PostgresErrorCodes.DivisionByZero && !IsOfCommit(exception))
+        catch (PostgresException exception) when (!written && exception.SqlState == PostgresErrorCodes.DivisionByZero)
         {
             return false;
         }
-        catch (PostgresException exception) when (IsOfCommit(exception) && !IsOfServer(exception))
+        catch (PostgresException exception) when (written && !IsOfServer(exception))
         {
             throw;
         }
@@ -422,21 +430,24 @@ public sealed partial class PostgreSqlIdempotencyStore : ITransactionalIdempoten
         }
     }
 
-    private static NpgsqlTransaction Own(DbTransaction transaction)
+    private NpgsqlTransaction Own(DbTransaction transaction)
     {
         NpgsqlTransaction own = transaction as NpgsqlTransaction
             ?? throw new ArgumentException($"The transaction must be an NpgsqlTransaction of the store's database, but is a {transaction.GetType().Name}. Of EF Core give transaction.GetDbTransaction().", nameof(transaction));
         try
         {
             // Both throw when it has ended.
-            return own.Connection is null || own.IsolationLevel == IsolationLevel.Unspecified ? throw Ended() : own;
+            return own.Connection is null || own.IsolationLevel == IsolationLevel.Unspecified ? throw new InvalidOperationException() : own;
         }
-        catch (Exception exception) when (exception is ObjectDisposedException or InvalidOperationException)
+        catch (ObjectDisposedException exception)
         {
-            throw Ended();
+            // The driver disposes of it when the connection breaks.
+            throw new IdempotencyStoreException($"The idempotency store '{Name}' cannot use the transaction: its connection broke, or it was disposed of.", exception);
         }
-
-        static ArgumentException Ended() => new("The transaction must be open, but was committed, rolled back or disposed of.", nameof(transaction));
+        catch (InvalidOperationException exception)
+        {
+            throw new ArgumentException("The transaction must be open, but was committed or rolled back.", nameof(transaction), exception);
+        }
     }
 
     /// <summary>What the driver throws where the store cannot answer. On a connection of the caller's that broke before, that is an InvalidOperationException.</summary>
@@ -446,8 +457,6 @@ public sealed partial class PostgreSqlIdempotencyStore : ITransactionalIdempoten
     private static bool IsBroken(Exception exception) => exception is PostgresException server
         ? server.SqlState is PostgresErrorCodes.AdminShutdown or PostgresErrorCodes.CrashShutdown
         : exception.InnerException is IOException;
-
-    private static bool IsOfCommit(PostgresException exception) => exception.BatchCommand is { CommandText: "COMMIT" };
 
     /// <summary>Connection, resources, operator, system: whether it was committed may not be known.</summary>
     private static bool IsOfServer(PostgresException exception) => exception.SqlState is ['0', '8', ..] or ['5', '3' or '7' or '8', ..];

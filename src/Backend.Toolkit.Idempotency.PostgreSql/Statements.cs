@@ -1,4 +1,5 @@
 using System.Buffers.Binary;
+using System.Globalization;
 using System.Security.Cryptography;
 using System.Text;
 
@@ -20,7 +21,7 @@ internal sealed class Statements
         SHA256.HashData(Encoding.UTF8.GetBytes($"backend.toolkit.idempotency:{schema}.{table}"), hash);
         LockSalt = BinaryPrimitives.ReadInt64BigEndian(hash);
         Channel = $"idempotency_{Convert.ToHexStringLower(hash[..16])}";
-        Script = CreateScript(schema, table, LockSalt);
+        Script = CreateScript(schema, table, LockSalt.ToString(CultureInfo.InvariantCulture));
 
         Begin = ClaimSql(pair: false, inTransaction: false);
         BeginPair = ClaimSql(pair: true, inTransaction: false);
@@ -174,16 +175,18 @@ internal sealed class Statements
         {answer.Replace("{0}", Notify, StringComparison.Ordinal)}
         """;
 
-    private static string CreateScript(string schema, string table, long advisoryLock) => $$"""
+    private static string CreateScript(string schema, string table, string advisoryLock) => $$"""
         -- Records of idempotency keys, of any number of applications: keys are SHA-256 over scope and key. May be run again, and by several at once.
         SELECT pg_advisory_xact_lock({{advisoryLock}});
 
         DO $$
         BEGIN
-          -- CREATE SCHEMA IF NOT EXISTS asks for the right to create one even where it exists.
+          -- CREATE SCHEMA IF NOT EXISTS asks for the right to create one even where it exists; what another has just created is not seen here.
           IF to_regnamespace('"{{schema}}"') IS NULL THEN
             CREATE SCHEMA "{{schema}}";
           END IF;
+        EXCEPTION WHEN duplicate_schema OR unique_violation THEN
+          NULL;
         END $$;
 
         CREATE TABLE IF NOT EXISTS "{{schema}}"."{{table}}" (

@@ -66,5 +66,15 @@ internal static class Stores
     public static ValueTask<IdempotencyClaim> ClaimAsync(this PostgreSqlIdempotencyStore store, IdempotencyClaimRequest request, DbTransaction transaction, DuplicatePolicy duplicates = DuplicatePolicy.WaitAndReplay) =>
         store.ClaimAsync(request, transaction, duplicates, Patience);
 
+    /// <summary>Until somebody waits for a record of the store.</summary>
+    public static async Task UntilAwaitedAsync(NpgsqlDataSource source, IIdempotencyStore store)
+    {
+        using var limit = new CancellationTokenSource(Patience, TimeProvider.System);
+        while (!await ScalarAsync<bool>(source, $"SELECT coalesce(bool_or(awaited), false) FROM {TableOf(store)}"))
+        {
+            await Task.Delay(TimeSpan.FromMilliseconds(10), TimeProvider.System, limit.Token);
+        }
+    }
+
     private sealed record Place(NpgsqlDataSource Source, string Table);
 }

@@ -1,0 +1,1 @@
+public sealed record Accepted(long Order, string Status, decimal Total, string Currency);

@@ -1,0 +1,6 @@
+namespace Backend.Toolkit.Idempotency.PostgreSql.Tests;
+
+internal sealed class Effect
+{
+    public string Name { get; set; } = "";
+}

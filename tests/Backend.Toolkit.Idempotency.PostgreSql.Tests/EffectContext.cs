@@ -1,0 +1,16 @@
+using Microsoft.EntityFrameworkCore;
+using Npgsql;
+
+namespace Backend.Toolkit.Idempotency.PostgreSql.Tests;
+
+internal sealed class EffectContext(NpgsqlDataSource source) : DbContext
+{
+    protected override void OnConfiguring(DbContextOptionsBuilder optionsBuilder) => optionsBuilder.UseNpgsql(source);
+
+    protected override void OnModelCreating(ModelBuilder modelBuilder) => modelBuilder.Entity<Effect>(effect =>
+    {
+        effect.ToTable("effects");
+        effect.HasKey(it => it.Name);
+        effect.Property(it => it.Name).HasColumnName("name");
+    });
+}
