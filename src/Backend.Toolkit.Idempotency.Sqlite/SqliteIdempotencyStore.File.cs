@@ -48,7 +48,9 @@ public sealed partial class SqliteIdempotencyStore
     }
 
     /// <summary>The first time: runs the script, and looks whether the file is what it must be.</summary>
-    private async ValueTask ReadyAsync(CancellationToken cancellationToken)
+    /// <param name="cancellationToken">Ends the call.</param>
+    /// <param name="holdsLock">Whether the caller's transaction may hold the lock that the script needs, so that waiting for it would be waiting for the caller.</param>
+    private async ValueTask ReadyAsync(CancellationToken cancellationToken, bool holdsLock = false)
     {
         cancellationToken.ThrowIfCancellationRequested();
         if (_file is not null)
@@ -68,6 +70,11 @@ public sealed partial class SqliteIdempotencyStore
             Session session = Open(_writer);
             if (_createSchema && ((long)session.Scalar(_sql.Exists)! < 3 || !IsWal(session)))
             {
+                if (holdsLock)
+                {
+                    throw new IdempotencyStoreException("The store's tables are not there yet, and cannot be made while a transaction is under way: begin it with BeginTransactionAsync of the store, or run SqliteIdempotencyStore.Script(table) before.");
+                }
+
                 await LockAsync(session.Connection, _sql.Script, start, _settings.BusyTimeout, cancellationToken).ConfigureAwait(false);
             }
 

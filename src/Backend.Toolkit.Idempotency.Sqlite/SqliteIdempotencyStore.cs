@@ -58,6 +58,8 @@ public sealed partial class SqliteIdempotencyStore : ITransactionalIdempotencySt
     /// <summary>The name in the options.</summary>
     public string Name { get; }
 
+    internal Lane Writer => _writer;
+
     /// <summary>What creates the tables and lets the file be in WAL mode, for you to run outside a transaction where the application may not. May be run again.</summary>
     /// <param name="table">See <see cref="SqliteIdempotencyStoreOptions.Table"/>.</param>
     /// <returns>The statements.</returns>
@@ -236,7 +238,7 @@ public sealed partial class SqliteIdempotencyStore : ITransactionalIdempotencySt
         SqliteTransaction own = transaction as SqliteTransaction
             ?? throw new ArgumentException($"The transaction must be a SqliteTransaction of the store's file, but is a {transaction.GetType().Name}.", nameof(transaction));
         SqliteConnection connection = own.Connection ?? throw new ArgumentException("The transaction has ended.", nameof(transaction));
-        await ReadyAsync(cancellationToken).ConfigureAwait(false);
+        await ReadyAsync(cancellationToken, holdsLock: true).ConfigureAwait(false);
         ThrowIfElsewhere(connection, nameof(transaction));
         try
         {

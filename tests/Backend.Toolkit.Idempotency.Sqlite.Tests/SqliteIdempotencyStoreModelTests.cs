@@ -6,6 +6,8 @@ public sealed class SqliteIdempotencyStoreModelTests : IdempotencyStoreModel, IA
 {
     private readonly Database _database = new();
 
+    public SqliteIdempotencyStoreModelTests() => _database.Execute(SqliteIdempotencyStore.Script());
+
     public ValueTask DisposeAsync() => _database.DisposeAsync();
 
     /// <summary>The keys are new ones each time; those of former runs grow old with them.</summary>
