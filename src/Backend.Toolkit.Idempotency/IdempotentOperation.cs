@@ -356,7 +356,7 @@ public sealed class IdempotentOperation : IAsyncDisposable
                     _cancellation = CancellationTokenSource.CreateLinkedTokenSource(CallerToken);
                     _token = _cancellation.Token;
                     TimeSpan third = Settings.Lease / 3;
-                    _heartbeat = _executor.Time.CreateTimer(static state => ((IdempotentOperation)state!).Beat(), this, third, third);
+                    _heartbeat = _executor.Time.CreateTimer(static state => ((IdempotentOperation)state!).Beat(), this, NextBeat(third - _executor.Time.GetElapsedTime(sent)), third);
                 }
 
                 break;
@@ -411,6 +411,9 @@ public sealed class IdempotentOperation : IAsyncDisposable
     /// <summary>Counted from before the claim was sent, so that it is over here no later than in the store.</summary>
     private long LeaseEnd(long sent) => sent + (long)((Int128)Settings.Lease.Ticks * _executor.Time.TimestampFrequency / TimeSpan.TicksPerSecond);
 
+    /// <summary>In whole milliseconds, as timers count, and rounded up: a beat at the end of the lease must not come before it.</summary>
+    private static TimeSpan NextBeat(TimeSpan left) => TimeSpan.FromMilliseconds(Math.Max(1, (left.Ticks + TimeSpan.TicksPerMillisecond - 1) / TimeSpan.TicksPerMillisecond));
+
     private void Beat()
     {
         if (_end is not (End.None or End.Completing))
@@ -418,12 +421,24 @@ public sealed class IdempotentOperation : IAsyncDisposable
             return;
         }
 
-        if (_executor.Time.GetTimestamp() >= Volatile.Read(ref _leaseEnd))
+        long now = _executor.Time.GetTimestamp();
+        long leaseEnd = Volatile.Read(ref _leaseEnd);
+        if (now >= leaseEnd)
         {
             // Perhaps nobody has taken over; then the outcome can still be recorded.
             LoseLease(takenOver: false);
+            return;
         }
-        else if (Interlocked.Exchange(ref _renewing, 1) == 0)
+
+        TimeSpan third = Settings.Lease / 3;
+        TimeSpan left = _executor.Time.GetElapsedTime(now, leaseEnd);
+        if (left < third)
+        {
+            // The beat after this one would come when the lease is long over: thirds are rounded, and a renewal is sent a little after its beat.
+            _heartbeat?.Change(NextBeat(left), third);
+        }
+
+        if (Interlocked.Exchange(ref _renewing, 1) == 0)
         {
             _ = RenewAsync();
         }

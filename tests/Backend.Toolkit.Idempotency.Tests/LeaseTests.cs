@@ -511,4 +511,62 @@ public sealed class LeaseTests : Fixture
         claim.Status.Should().Be(IdempotencyClaimStatus.Started);
         return claim;
     }
+
+    [Theory]
+    [InlineData(100)]
+    [InlineData(1000)]
+    public async Task A_lease_that_three_does_not_divide_is_over_in_time_too(int milliseconds)
+    {
+        IdempotentExecutor executor = Executor(o => o.Lease = TimeSpan.FromMilliseconds(milliseconds));
+        await using IdempotentOperation operation = await executor.BeginAsync(new IdempotencyScope("orders"), "key", Body);
+        Store.Fail(Verb.Renew);
+
+        Time.Advance(TimeSpan.FromMilliseconds(milliseconds - 1));
+        bool before = operation.IsLeaseLost;
+        Time.Advance(TimeSpan.FromMilliseconds(2));
+
+        (before, operation.IsLeaseLost).Should().Be((false, true));
+    }
+
+    [Fact]
+    public async Task A_lease_whose_renewal_was_sent_after_its_beat_is_over_in_time_too()
+    {
+        IdempotentExecutor executor = Executor();
+        await using IdempotentOperation operation = await executor.BeginAsync(new IdempotencyScope("orders"), "key", Body);
+        Time.Advance(TimeSpan.FromSeconds(9));
+        // As late as the thread of a timer may be: the lease is counted from 10.005 s, and its thirds are not the timer's.
+        Time.AdjustTime(Time.GetUtcNow() + TimeSpan.FromMilliseconds(1005));
+        Store.Calls(Verb.Renew).Should().Be(1);
+        Store.Fail(Verb.Renew);
+
+        Time.Advance(TimeSpan.FromSeconds(29));
+        bool before = operation.IsLeaseLost;
+        Time.Advance(TimeSpan.FromSeconds(1.1));
+
+        (before, operation.IsLeaseLost).Should().Be((false, true));
+    }
+
+    [Fact]
+    public async Task A_claim_that_was_answered_late_is_over_in_time_too()
+    {
+        IdempotentExecutor executor = Executor();
+        Store.After = (verb, _) =>
+        {
+            if (verb == Verb.Begin)
+            {
+                Time.Advance(TimeSpan.FromSeconds(29));
+            }
+
+            return Task.CompletedTask;
+        };
+        await using IdempotentOperation operation = await executor.BeginAsync(new IdempotencyScope("orders"), "key", Body);
+        Store.Fail(Verb.Renew);
+
+        Time.Advance(TimeSpan.FromSeconds(0.9));
+        (bool IsLeaseLost, int Renewals) before = (operation.IsLeaseLost, Store.Calls(Verb.Renew));
+        Time.Advance(TimeSpan.FromSeconds(0.2));
+
+        before.Should().Be((false, 1), "it is renewed at once");
+        operation.IsLeaseLost.Should().BeTrue();
+    }
 }
