@@ -18,6 +18,9 @@ public sealed class IdempotentOperation : IAsyncDisposable
 
     private static TimeSpan LongestRetry { get; } = TimeSpan.FromSeconds(1);
 
+    /// <summary>Stands for the value of a phase while it runs; known by its address.</summary>
+    private static ReadOnlyMemory<byte> Running { get; } = new byte[1];
+
     private readonly IdempotentExecutor _executor;
     private readonly IdempotencyDigest _root;
     private readonly Lock _gate = new();
@@ -110,7 +113,9 @@ public sealed class IdempotentOperation : IAsyncDisposable
     /// <param name="cancellationToken">Given to the action; by default the operation's token.</param>
     /// <returns>The result, of this run or a former one.</returns>
     /// <exception cref="IdempotencyException">The lease was lost, or what was kept cannot be read.</exception>
-    /// <exception cref="InvalidOperationException">It is not lease mode, the operation has ended, or the result is larger than <see cref="IdempotencyOptions.MaxOutcomeBytes"/>.</exception>
+    /// <exception cref="InvalidOperationException">
+    /// It is not lease mode, the operation has ended, a phase of this name is running, or the result is larger than <see cref="IdempotencyOptions.MaxOutcomeBytes"/>.
+    /// </exception>
     [OverloadResolutionPriority(1)]
     public ValueTask<T> PhaseAsync<T>(string name, Func<CancellationToken, ValueTask<T>> action, JsonTypeInfo<T> type, CancellationToken cancellationToken = default)
     {
@@ -140,7 +145,7 @@ public sealed class IdempotentOperation : IAsyncDisposable
     /// <param name="cancellationToken">Given to the action; by default the operation's token.</param>
     /// <returns>The result, of this run or a former one.</returns>
     /// <exception cref="IdempotencyException">The lease was lost (and nothing committed), or what was kept cannot be read.</exception>
-    /// <exception cref="InvalidOperationException">It is not lease mode, the operation has ended, the store has no transactions, or the result is too large.</exception>
+    /// <exception cref="InvalidOperationException">It is not lease mode, the operation has ended, a phase of this name is running, the store has no transactions, or the result is too large.</exception>
     public ValueTask<T> PhaseAsync<T>(string name, DbConnection connection, Func<DbTransaction, CancellationToken, ValueTask<T>> action, JsonTypeInfo<T> type, CancellationToken cancellationToken = default)
     {
         ArgumentNullException.ThrowIfNull(connection);
@@ -541,38 +546,57 @@ public sealed class IdempotentOperation : IAsyncDisposable
 
     private async ValueTask<T> RunPhaseAsync<T>(string name, Func<CancellationToken, ValueTask<T>> action, JsonTypeInfo<T> type, CancellationToken cancellationToken)
     {
-        if (TryGetPhase(name, out ReadOnlyMemory<byte> kept))
+        if (EnterPhase(name) is { } kept)
         {
             return Read(kept, type);
         }
 
-        T result = await action(cancellationToken.CanBeCanceled ? cancellationToken : CancellationToken).ConfigureAwait(false);
-        if (Status == IdempotencyStatus.Unprotected)
+        try
         {
+            T result = await action(cancellationToken.CanBeCanceled ? cancellationToken : CancellationToken).ConfigureAwait(false);
+            if (Status == IdempotencyStatus.Unprotected)
+            {
+                return result;
+            }
+
+            // Not with the caller's token: the effect has been made.
+            byte[] value = Phase(name, result, type);
+            if (_takenOver || await WriteAsync(token => _executor.Store.SavePhaseAsync(_key, _fence, name, value, null, token), CancellationToken.None).ConfigureAwait(false) == false)
+            {
+                LoseLease(takenOver: true);
+                throw LeaseLost();
+            }
+
+            Keep(name, value);
             return result;
         }
-
-        // Not with the caller's token: the effect has been made.
-        byte[] value = Phase(name, result, type);
-        if (_takenOver || await WriteAsync(token => _executor.Store.SavePhaseAsync(_key, _fence, name, value, null, token), CancellationToken.None).ConfigureAwait(false) == false)
+        finally
         {
-            LoseLease(takenOver: true);
-            throw LeaseLost();
+            LeavePhase(name);
         }
-
-        Keep(name, value);
-        return result;
     }
 
     private async ValueTask<T> RunPhaseAsync<T>(
         string name, DbConnection connection, Func<DbTransaction, CancellationToken, ValueTask<T>> action, JsonTypeInfo<T> type, CancellationToken cancellationToken)
     {
-        if (TryGetPhase(name, out ReadOnlyMemory<byte> kept))
+        if (EnterPhase(name) is { } kept)
         {
             return Read(kept, type);
         }
 
-        CancellationToken token = cancellationToken.CanBeCanceled ? cancellationToken : CancellationToken;
+        try
+        {
+            return await RunPhaseInTransactionAsync(name, connection, action, type, cancellationToken.CanBeCanceled ? cancellationToken : CancellationToken).ConfigureAwait(false);
+        }
+        finally
+        {
+            LeavePhase(name);
+        }
+    }
+
+    private async ValueTask<T> RunPhaseInTransactionAsync<T>(
+        string name, DbConnection connection, Func<DbTransaction, CancellationToken, ValueTask<T>> action, JsonTypeInfo<T> type, CancellationToken token)
+    {
         if (connection.State == ConnectionState.Closed)
         {
             await connection.OpenAsync(token).ConfigureAwait(false);
@@ -604,12 +628,30 @@ public sealed class IdempotentOperation : IAsyncDisposable
         }
     }
 
-    private bool TryGetPhase(string name, out ReadOnlyMemory<byte> value)
+    /// <summary>What was kept of the phase; null when it is ours to run. Two of one name beside each other would make the effect twice.</summary>
+    private ReadOnlyMemory<byte>? EnterPhase(string name)
     {
         lock (_gate)
         {
-            value = default;
-            return _phases?.TryGetValue(name, out value) == true;
+            _phases ??= new Dictionary<string, ReadOnlyMemory<byte>>(StringComparer.Ordinal);
+            if (_phases.TryAdd(name, Running))
+            {
+                return null;
+            }
+
+            return !_phases[name].Equals(Running) ? _phases[name] : throw new InvalidOperationException(
+                $"Phase '{name}' is running: await it before the name is used again, or give each phase a name of its own.");
+        }
+    }
+
+    private void LeavePhase(string name)
+    {
+        lock (_gate)
+        {
+            if (_phases![name].Equals(Running))
+            {
+                _phases.Remove(name);
+            }
         }
     }
 
@@ -617,7 +659,7 @@ public sealed class IdempotentOperation : IAsyncDisposable
     {
         lock (_gate)
         {
-            (_phases ??= new Dictionary<string, ReadOnlyMemory<byte>>(StringComparer.Ordinal))[name] = value;
+            _phases![name] = value;
         }
     }
 

@@ -182,4 +182,31 @@ public sealed class PhaseTests : Fixture
         Action step = () => operation.DownstreamKey("");
         step.Should().Throw<ArgumentException>();
     }
+
+    [Fact]
+    public async Task Two_phases_of_one_name_never_run_beside_each_other()
+    {
+        IdempotentExecutor executor = Executor();
+        await using IdempotentOperation operation = await executor.BeginAsync(new IdempotencyScope("orders"), "key", Body);
+        var gate = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
+        int charges = 0;
+        async ValueTask<int> ChargeAsync(CancellationToken token)
+        {
+            await gate.Task;
+            return ++charges == 2 ? throw new IOException("declined") : charges;
+        }
+
+        Task<int> first = operation.PhaseAsync("charge", ChargeAsync, Json.Default.Int32).AsTask();
+        Func<Task> second = async () => await operation.PhaseAsync("charge", ChargeAsync, Json.Default.Int32);
+        Func<Task> third = async () => await operation.PhaseAsync("charge", new TestConnection(), (_, ct) => ChargeAsync(ct), Json.Default.Int32);
+
+        (await second.Should().ThrowAsync<InvalidOperationException>()).WithMessage("Phase 'charge' is running*");
+        (await third.Should().ThrowAsync<InvalidOperationException>()).WithMessage("Phase 'charge' is running*");
+        gate.SetResult();
+        (await WithinAsync(first)).Should().Be(1);
+        (await operation.PhaseAsync("charge", ChargeAsync, Json.Default.Int32)).Should().Be(1);
+        Func<Task> failing = async () => await operation.PhaseAsync("mail", ChargeAsync, Json.Default.Int32);
+        await failing.Should().ThrowAsync<IOException>();
+        (await operation.PhaseAsync("mail", ChargeAsync, Json.Default.Int32)).Should().Be(3, "one that threw may be run again");
+    }
 }
