@@ -488,12 +488,24 @@ public sealed class IdempotentOperation : IAsyncDisposable
             }
 
             _leaseLost = true;
-            _ = _cancellation.CancelAsync();
+            _ = CancelAsync(_cancellation);
         }
 
         _heartbeat?.Dispose();
         Telemetry.LostLease(_executor.Name);
         Log.LeaseLost(_executor.Logger, _executor.Name, takenOver ? "and its key belongs to another run" : "which the store could not be asked to renew");
+    }
+
+    private static async Task CancelAsync(CancellationTokenSource cancellation)
+    {
+        try
+        {
+            await cancellation.CancelAsync().ConfigureAwait(false);
+        }
+        catch (AggregateException)
+        {
+            // Of what the action registered with its token: it would come up as an exception that nobody observed.
+        }
     }
 
     private void Ended(End end, string result)

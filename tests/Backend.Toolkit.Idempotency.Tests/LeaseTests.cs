@@ -569,4 +569,37 @@ public sealed class LeaseTests : Fixture
         before.Should().Be((false, 1), "it is renewed at once");
         operation.IsLeaseLost.Should().BeTrue();
     }
+
+    [Fact]
+    public async Task What_the_action_registered_with_its_token_may_throw_when_the_lease_is_lost()
+    {
+        int unobserved = 0;
+        void Observe(object? sender, UnobservedTaskExceptionEventArgs args) => Interlocked.Add(ref unobserved, args.Exception.ToString().Contains("of the lost lease", StringComparison.Ordinal) ? 1 : 0);
+        TaskScheduler.UnobservedTaskException += Observe;
+
+        await LoseAsync();
+        for (int i = 0; i < 10; i++)
+        {
+            GC.Collect();
+            GC.WaitForPendingFinalizers();
+            await Task.Delay(TimeSpan.FromMilliseconds(10), TimeProvider.System, CancellationToken.None);
+        }
+
+        TaskScheduler.UnobservedTaskException -= Observe;
+        unobserved.Should().Be(0);
+
+        async Task LoseAsync()
+        {
+            var called = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
+            await using IdempotentOperation operation = await Executor().BeginAsync(new IdempotencyScope("orders"), "key", Body);
+            await using CancellationTokenRegistration registration = operation.CancellationToken.Register(() =>
+            {
+                called.SetResult();
+                throw new IOException("of the lost lease");
+            });
+            Store.Fail(Verb.Renew);
+            Time.Advance(Lease);
+            await WithinAsync(called.Task);
+        }
+    }
 }
