@@ -179,26 +179,49 @@ public sealed class IdempotentOperation : IAsyncDisposable
             throw new InvalidOperationException("An operation has one transaction, and this one has begun it already.");
         }
 
-        if (connection.State == ConnectionState.Closed)
-        {
-            await connection.OpenAsync(cancellationToken).ConfigureAwait(false);
-        }
-
-        if (Status == IdempotencyStatus.Unprotected)
-        {
-            return _transaction = await connection.BeginTransactionAsync(cancellationToken).ConfigureAwait(false);
-        }
-
-        ITransactionalIdempotencyStore store = TransactionalStore();
         TimeSpan patience = _executor.Patience(Settings);
         patience = patience > OneMillisecond ? patience : OneMillisecond;
+        DbTransaction transaction;
         try
         {
-            _transaction = await store.BeginTransactionAsync(connection, patience, cancellationToken).ConfigureAwait(false);
-            if (Status == IdempotencyStatus.Prepared)
+            if (connection.State == ConnectionState.Closed)
+            {
+                await connection.OpenAsync(cancellationToken).ConfigureAwait(false);
+            }
+
+            transaction = Status == IdempotencyStatus.Unprotected
+                ? await connection.BeginTransactionAsync(cancellationToken).ConfigureAwait(false)
+                : await TransactionalStore().BeginTransactionAsync(connection, patience, cancellationToken).ConfigureAwait(false);
+        }
+        catch (Exception exception)
+        {
+            // There is none yet, so it may be tried again.
+            Volatile.Write(ref _transactionTaken, false);
+            if (exception is IdempotencyStoreException)
+            {
+                _executor.StoreFailed(exception, Settings);
+            }
+
+            throw;
+        }
+
+        lock (_gate)
+        {
+            // Whoever ends the operation looks for the transaction after that, under this lock.
+            _transaction = _end == End.None ? transaction : null;
+        }
+
+        if (Status == IdempotencyStatus.Unprotected && _end == End.None)
+        {
+            return transaction;
+        }
+
+        try
+        {
+            if (Status == IdempotencyStatus.Prepared && _end == End.None)
             {
                 long sent = _executor.Time.GetTimestamp();
-                IdempotencyClaim claim = await store.ClaimAsync(Request, _transaction, Settings.DuplicatesInTransaction, patience, cancellationToken).ConfigureAwait(false);
+                IdempotencyClaim claim = await TransactionalStore().ClaimAsync(Request, transaction, Settings.DuplicatesInTransaction, patience, cancellationToken).ConfigureAwait(false);
                 Settle(claim, sent, inLeaseMode: false);
                 Telemetry.Began(_executor.Name, Status);
             }
@@ -211,13 +234,20 @@ public sealed class IdempotentOperation : IAsyncDisposable
             throw;
         }
 
+        if (_end != End.None)
+        {
+            // It was ended meanwhile, and perhaps rolled back in the middle of the claim, which a connection may refuse.
+            await RollBackAsync(transaction).ConfigureAwait(false);
+            ThrowIfEnded();
+        }
+
         if (Status != IdempotencyStatus.Started)
         {
             await RollBackAsync().ConfigureAwait(false);
             throw NotStarted();
         }
 
-        return _transaction;
+        return transaction;
     }
 
     /// <summary>
@@ -709,21 +739,25 @@ public sealed class IdempotentOperation : IAsyncDisposable
     {
         if (Interlocked.Exchange(ref _transaction, null) is { } transaction)
         {
-            try
+            await RollBackAsync(transaction, isCommitted: _end == End.Completed).ConfigureAwait(false);
+        }
+    }
+
+    private static async ValueTask RollBackAsync(DbTransaction transaction, bool isCommitted = false)
+    {
+        try
+        {
+            await using (transaction.ConfigureAwait(false))
             {
-                if (_end != End.Completed)
+                if (!isCommitted)
                 {
                     await transaction.RollbackAsync(CancellationToken.None).ConfigureAwait(false);
                 }
             }
-            catch (Exception exception) when (exception is DbException or InvalidOperationException or IOException)
-            {
-                // Said above.
-            }
-            finally
-            {
-                await transaction.DisposeAsync().ConfigureAwait(false);
-            }
+        }
+        catch (Exception exception) when (exception is DbException or InvalidOperationException or IOException)
+        {
+            // Said above.
         }
     }
 }

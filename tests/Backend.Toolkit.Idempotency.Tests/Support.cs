@@ -185,6 +185,8 @@ internal sealed class TestTransaction(TestConnection connection) : DbTransaction
 
     public Func<Task>? RollingBack { get; set; }
 
+    public Action? Disposing { get; set; }
+
     public override IsolationLevel IsolationLevel => IsolationLevel.ReadCommitted;
 
     protected override DbConnection DbConnection => connection;
@@ -204,7 +206,11 @@ internal sealed class TestTransaction(TestConnection connection) : DbTransaction
         await (RollingBack?.Invoke() ?? Task.CompletedTask);
     }
 
-    protected override void Dispose(bool disposing) => IsDisposed = true;
+    protected override void Dispose(bool disposing)
+    {
+        IsDisposed = true;
+        Disposing?.Invoke();
+    }
 }
 
 internal sealed record Entry(LogLevel Level, int Id, string Message, Exception? Exception);

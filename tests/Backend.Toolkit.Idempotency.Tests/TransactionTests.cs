@@ -305,4 +305,65 @@ public sealed class TransactionTests : Fixture
         _connection.Transactions.Should().HaveCount(2).And.OnlyContain(transaction => transaction.IsCommitted && transaction.IsDisposed);
         Store.Calls(Verb.BeginTransaction).Should().Be(0);
     }
+
+    [Theory]
+    [InlineData(Verb.BeginTransaction, false)]
+    [InlineData(Verb.Claim, false)]
+    [InlineData(Verb.BeginTransaction, true)]
+    public async Task A_transaction_that_begins_when_the_operation_has_ended_is_rolled_back(Verb slow, bool inLeaseMode)
+    {
+        IdempotentExecutor executor = Executor();
+        var scope = new IdempotencyScope("orders");
+        IdempotentOperation operation = inLeaseMode ? await executor.BeginAsync(scope, "key", Body) : executor.Prepare(scope, "key", Body);
+        var gate = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
+        Store.After = (verb, _) => verb == slow ? gate.Task : Task.CompletedTask;
+        Task<DbTransaction> beginning = operation.BeginTransactionAsync(_connection).AsTask();
+        if (inLeaseMode)
+        {
+            await operation.CompleteAsync(new IdempotencyOutcome(200, Body));
+        }
+
+        await operation.DisposeAsync();
+        gate.SetResult();
+
+        Func<Task> awaiting = () => WithinAsync(beginning);
+        (await awaiting.Should().ThrowAsync<InvalidOperationException>()).WithMessage("The operation has ended.");
+        (Last.IsCommitted, Last.IsRolledBack, Last.IsDisposed).Should().Be((false, true, true));
+    }
+
+    [Theory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public async Task A_transaction_that_could_not_be_begun_may_be_tried_again(bool protectedRun)
+    {
+        IdempotentExecutor executor = Executor(o => o.StoreRequired = protectedRun);
+        if (!protectedRun)
+        {
+            Store.Fail(Verb.Begin);
+        }
+
+        await using IdempotentOperation operation = protectedRun ? executor.Prepare(new IdempotencyScope("orders"), "key", Body) : await executor.BeginAsync(new IdempotencyScope("orders"), "key", Body);
+        Func<Task> first = async () => await operation.BeginTransactionAsync(_connection, new CancellationToken(canceled: true));
+        await first.Should().ThrowAsync<OperationCanceledException>();
+
+        await operation.BeginTransactionAsync(_connection);
+
+        (await operation.CompleteAsync(new IdempotencyOutcome(200, Body))).Should().Be(protectedRun);
+        Last.IsCommitted.Should().BeTrue();
+    }
+
+    [Fact]
+    public async Task A_connection_that_breaks_after_the_commit_does_not_take_the_result()
+    {
+        IdempotentExecutor executor = Executor();
+
+        Receipt receipt = await RunInTransactionAsync(executor, _ =>
+        {
+            Last.Disposing = static () => throw new IOException("gone");
+            return ValueTask.CompletedTask;
+        });
+
+        receipt.Number.Should().Be(1);
+        (Last.IsCommitted, Last.IsDisposed).Should().Be((true, true));
+    }
 }
