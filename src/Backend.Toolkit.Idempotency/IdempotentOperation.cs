@@ -540,9 +540,19 @@ public sealed class IdempotentOperation : IAsyncDisposable
 
     private void Ended(End end, string result)
     {
-        _end = end;
+        bool counted;
+        lock (_gate)
+        {
+            // Disposed of on the way: then it was counted there.
+            counted = _end == End.Disposed;
+            _end = end;
+        }
+
         _heartbeat?.Dispose();
-        Telemetry.End(_executor.Name, result);
+        if (!counted || Status != IdempotencyStatus.Started)
+        {
+            Telemetry.End(_executor.Name, result);
+        }
     }
 
     private ValueTask<bool> RecordAsync(IdempotencyOutcome outcome, CancellationToken cancellationToken) => _transaction is null

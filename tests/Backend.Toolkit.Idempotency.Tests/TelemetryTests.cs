@@ -86,4 +86,21 @@ public sealed class TelemetryTests : Fixture
         receipt.Number.Should().Be(1);
         heard.Should().Be(2);
     }
+
+    [Fact]
+    public async Task An_operation_that_is_disposed_of_while_it_completes_is_counted_once()
+    {
+        using var metrics = new Metrics("disposed");
+        IdempotentExecutor executor = Executor(o => o.Name = "disposed");
+        IdempotentOperation operation = await executor.BeginAsync(new IdempotencyScope("orders"), "key", Body);
+        var gate = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
+        Store.After = (verb, _) => verb == Verb.Complete ? gate.Task : Task.CompletedTask;
+
+        Task<bool> completing = operation.CompleteAsync(new IdempotencyOutcome(200, Body)).AsTask();
+        await operation.DisposeAsync();
+        gate.SetResult();
+
+        (await WithinAsync(completing)).Should().BeTrue();
+        metrics.Seen.Should().Equal("begun started", "ended left");
+    }
 }
