@@ -615,8 +615,7 @@ public sealed class IdempotentOperation : IAsyncDisposable
             byte[] value = Phase(name, result, type);
             if (_takenOver || await WriteAsync(token => _executor.Store.SavePhaseAsync(_key, _fence, name, value, null, token), CancellationToken.None).ConfigureAwait(false) == false)
             {
-                LoseLease(takenOver: true);
-                throw LeaseLost();
+                throw Refused();
             }
 
             Keep(name, value);
@@ -666,8 +665,7 @@ public sealed class IdempotentOperation : IAsyncDisposable
             if (isProtected && (_takenOver || !await _executor.Store.SavePhaseAsync(_key, _fence, name, value, transaction, token).ConfigureAwait(false)))
             {
                 await transaction.RollbackAsync(CancellationToken.None).ConfigureAwait(false);
-                LoseLease(takenOver: true);
-                throw LeaseLost();
+                throw Refused();
             }
 
             await transaction.CommitAsync(token).ConfigureAwait(false);
@@ -705,6 +703,18 @@ public sealed class IdempotentOperation : IAsyncDisposable
                 _phases.Remove(name);
             }
         }
+    }
+
+    /// <summary>Why a phase was not saved: its fence is not the record's any more, because another run took over or because this one has ended.</summary>
+    private Exception Refused()
+    {
+        if (_end != End.None && !_takenOver)
+        {
+            return new InvalidOperationException("The operation has ended.");
+        }
+
+        LoseLease(takenOver: true);
+        return LeaseLost();
     }
 
     private void Keep(string name, byte[] value)

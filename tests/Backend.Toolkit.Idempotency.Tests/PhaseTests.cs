@@ -209,4 +209,25 @@ public sealed class PhaseTests : Fixture
         await failing.Should().ThrowAsync<IOException>();
         (await operation.PhaseAsync("mail", ChargeAsync, Json.Default.Int32)).Should().Be(3, "one that threw may be run again");
     }
+
+    [Theory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public async Task A_phase_that_outlives_its_operation_is_no_lost_lease(bool inTransaction)
+    {
+        IdempotentExecutor executor = Executor();
+        await using IdempotentOperation operation = await executor.BeginAsync(new IdempotencyScope("orders"), "key", Body);
+        var gate = new TaskCompletionSource<int>(TaskCreationOptions.RunContinuationsAsynchronously);
+        Task<int> phase = inTransaction
+            ? operation.PhaseAsync("mail", new TestConnection(), (_, _) => new ValueTask<int>(gate.Task), Json.Default.Int32).AsTask()
+            : operation.PhaseAsync("mail", _ => gate.Task, Json.Default.Int32).AsTask();
+        await operation.CompleteAsync(new IdempotencyOutcome(200, Body));
+
+        gate.SetResult(1);
+
+        Func<Task> awaiting = () => WithinAsync(phase);
+        (await awaiting.Should().ThrowAsync<InvalidOperationException>()).WithMessage("The operation has ended.");
+        operation.IsLeaseLost.Should().BeFalse();
+        Log.Entries.Should().BeEmpty();
+    }
 }
