@@ -121,7 +121,7 @@ public sealed class IdempotentOperation : IAsyncDisposable
     {
         ArgumentNullException.ThrowIfNull(action);
         ArgumentNullException.ThrowIfNull(type);
-        ThrowIfNoPhase(name);
+        ThrowIfNoName(name);
         return RunPhaseAsync(name, action, type, cancellationToken);
     }
 
@@ -130,7 +130,7 @@ public sealed class IdempotentOperation : IAsyncDisposable
     {
         ArgumentNullException.ThrowIfNull(action);
         ArgumentNullException.ThrowIfNull(type);
-        ThrowIfNoPhase(name);
+        ThrowIfNoName(name);
         return RunPhaseAsync(name, token => new ValueTask<T>(action(token)), type, cancellationToken);
     }
 
@@ -151,7 +151,7 @@ public sealed class IdempotentOperation : IAsyncDisposable
         ArgumentNullException.ThrowIfNull(connection);
         ArgumentNullException.ThrowIfNull(action);
         ArgumentNullException.ThrowIfNull(type);
-        ThrowIfNoPhase(name);
+        ThrowIfNoName(name);
         return RunPhaseAsync(name, connection, action, type, cancellationToken);
     }
 
@@ -681,8 +681,14 @@ public sealed class IdempotentOperation : IAsyncDisposable
     /// <summary>What was kept of the phase; null when it is ours to run. Two of one name beside each other would make the effect twice.</summary>
     private ReadOnlyMemory<byte>? EnterPhase(string name)
     {
+        if (!_inLeaseMode && Status != IdempotencyStatus.Unprotected)
+        {
+            throw new InvalidOperationException("Phases belong to lease mode: a transaction has no part that stays when the rest is rolled back.");
+        }
+
         lock (_gate)
         {
+            ThrowIfEnded();
             _phases ??= new Dictionary<string, ReadOnlyMemory<byte>>(StringComparer.Ordinal);
             if (_phases.TryAdd(name, Running))
             {
@@ -732,15 +738,10 @@ public sealed class IdempotentOperation : IAsyncDisposable
             ValidOptions.Invariant($"The result of phase '{name}' must have at most MaxOutcomeBytes ({Settings.MaxOutcomeBytes}), but has {value.Length}: return a reference to it."));
     }
 
-    private void ThrowIfNoPhase(string name)
+    private void ThrowIfNoName(string name)
     {
         ArgumentException.ThrowIfNullOrEmpty(name);
         ArgumentOutOfRangeException.ThrowIfGreaterThan(name.Length, LongestPhase, nameof(name));
-        ThrowIfEnded();
-        if (!_inLeaseMode && Status != IdempotencyStatus.Unprotected)
-        {
-            throw new InvalidOperationException("Phases belong to lease mode: a transaction has no part that stays when the rest is rolled back.");
-        }
     }
 
     private void ThrowIfEnded()

@@ -230,4 +230,20 @@ public sealed class PhaseTests : Fixture
         operation.IsLeaseLost.Should().BeFalse();
         Log.Entries.Should().BeEmpty();
     }
+
+    [Fact]
+    public async Task Only_argument_errors_of_a_phase_are_thrown_before_there_is_a_task()
+    {
+        IdempotentOperation operation = await Executor().BeginAsync(new IdempotencyScope("orders"), "key", Body);
+        await operation.DisposeAsync();
+
+        ValueTask<int> ended = operation.PhaseAsync("mail", _ => new ValueTask<int>(1), Json.Default.Int32);
+        ValueTask<int> inTransaction = operation.PhaseAsync("mail", new TestConnection(), (_, _) => new ValueTask<int>(1), Json.Default.Int32);
+
+        Func<Task>[] awaiting = [async () => await ended, async () => await inTransaction];
+        foreach (Func<Task> each in awaiting)
+        {
+            await each.Should().ThrowAsync<InvalidOperationException>();
+        }
+    }
 }
