@@ -431,8 +431,9 @@ public sealed class IdempotentOperation : IAsyncDisposable
         {
             return JsonSerializer.Deserialize(content.Span, type)!;
         }
-        catch (Exception exception) when (exception is JsonException or NotSupportedException)
+        catch (Exception exception) when (exception is not OutOfMemoryException)
         {
+            // Also what the type's own constructor, setter or converter throws.
             throw new IdempotencyException(IdempotencyError.OutcomeUnreadable,
                 ValidOptions.Invariant($"What was kept cannot be read as {typeof(T)}: it was written by another version of the program."), innerException: exception);
         }

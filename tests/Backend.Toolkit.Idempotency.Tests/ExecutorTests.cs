@@ -522,4 +522,17 @@ public sealed class ExecutorTests : Fixture
         calls.Should().AllSatisfy(call => call.Should().Throw<ArgumentNullException>());
         Store.AllCalls.Should().Be(0);
     }
+
+    [Fact]
+    public async Task A_replay_whose_type_refuses_what_was_kept_is_a_typed_error()
+    {
+        IdempotentExecutor executor = Executor();
+        await RunAsync(executor);
+
+        Func<Task> repeat = async () => await executor.ExecuteAsync("key", Body, (_, _) => new ValueTask<Strict>(new Strict(101)), Json.Default.Strict);
+
+        IdempotencyException unreadable = (await repeat.Should().ThrowAsync<IdempotencyException>()).Which;
+        unreadable.Error.Should().Be(IdempotencyError.OutcomeUnreadable);
+        unreadable.InnerException.Should().BeOfType<ArgumentOutOfRangeException>();
+    }
 }

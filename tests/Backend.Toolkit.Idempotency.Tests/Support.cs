@@ -14,7 +14,16 @@ internal sealed record Receipt(int Number, string Text);
 [JsonSerializable(typeof(string))]
 [JsonSerializable(typeof(int))]
 [JsonSerializable(typeof(Unwritable))]
+[JsonSerializable(typeof(Strict))]
 internal sealed partial class Json : JsonSerializerContext;
+
+/// <summary>What refuses values that it once took.</summary>
+internal sealed record Strict
+{
+    public Strict(int number) => Number = number > 100 ? number : throw new ArgumentOutOfRangeException(nameof(number));
+
+    public int Number { get; }
+}
 
 /// <summary>What JSON cannot hold.</summary>
 internal sealed record Unwritable(double Value);
