@@ -391,7 +391,7 @@ public sealed class IdempotentOperation : IAsyncDisposable
                     _cancellation = CancellationTokenSource.CreateLinkedTokenSource(CallerToken);
                     _token = _cancellation.Token;
                     TimeSpan third = Settings.Lease / 3;
-                    _heartbeat = _executor.Time.CreateTimer(static state => ((IdempotentOperation)state!).Beat(), this, NextBeat(third - _executor.Time.GetElapsedTime(sent)), third);
+                    _heartbeat = _executor.Time.CreateTimer(static state => ((IdempotentOperation)state!).BeatSafely(), this, NextBeat(third - _executor.Time.GetElapsedTime(sent)), third);
                 }
 
                 break;
@@ -449,6 +449,18 @@ public sealed class IdempotentOperation : IAsyncDisposable
 
     /// <summary>In whole milliseconds, as timers count, and rounded up: a beat at the end of the lease must not come before it.</summary>
     private static TimeSpan NextBeat(TimeSpan left) => TimeSpan.FromMilliseconds(Math.Max(1, (left.Ticks + TimeSpan.TicksPerMillisecond - 1) / TimeSpan.TicksPerMillisecond));
+
+    private void BeatSafely()
+    {
+        try
+        {
+            Beat();
+        }
+        catch (Exception)
+        {
+            // Of a logger: from a timer it would end the process.
+        }
+    }
 
     private void Beat()
     {

@@ -1,3 +1,5 @@
+using Microsoft.Extensions.Logging;
+
 namespace Backend.Toolkit.Idempotency.Tests;
 
 /// <summary>Heartbeats, lost leases, zombies, outages on the way and cancellation at every await.</summary>
@@ -615,5 +617,29 @@ public sealed class LeaseTests : Fixture
         public override long GetTimestamp() => inner.GetTimestamp() + (long)(By.TotalSeconds * inner.TimestampFrequency);
 
         public override ITimer CreateTimer(TimerCallback callback, object? state, TimeSpan dueTime, TimeSpan period) => inner.CreateTimer(callback, state, dueTime, period);
+    }
+
+    [Fact]
+    public async Task A_logger_that_throws_does_not_end_the_process_by_a_heartbeat()
+    {
+        var executor = new IdempotentExecutor(Store, Options, Time, new ThrowingLogger());
+        await using IdempotentOperation operation = await executor.BeginAsync(new IdempotencyScope("orders"), "key", Body);
+        Store.Fail(Verb.Renew);
+
+        Action advance = () => Time.Advance(Lease);
+
+        advance.Should().NotThrow();
+        operation.CancellationToken.IsCancellationRequested.Should().BeTrue();
+        Store.Calls(Verb.Renew).Should().Be(2, "the first failure does not stop the second try");
+    }
+
+    private sealed class ThrowingLogger : ILogger<IdempotentExecutor>
+    {
+        public IDisposable? BeginScope<TState>(TState state)
+            where TState : notnull => null;
+
+        public bool IsEnabled(LogLevel logLevel) => true;
+
+        public void Log<TState>(LogLevel logLevel, EventId eventId, TState state, Exception? exception, Func<TState, Exception?, string> formatter) => throw new IOException("the disk is full");
     }
 }
