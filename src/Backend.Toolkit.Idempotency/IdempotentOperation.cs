@@ -751,7 +751,7 @@ public sealed class IdempotentOperation : IAsyncDisposable
             ValidOptions.Invariant($"The result of phase '{name}' must have at most MaxOutcomeBytes ({Settings.MaxOutcomeBytes}), but has {value.Length}: return a reference to it."));
     }
 
-    private void ThrowIfNoName(string name)
+    private static void ThrowIfNoName(string name)
     {
         ArgumentException.ThrowIfNullOrEmpty(name);
         ArgumentOutOfRangeException.ThrowIfGreaterThan(name.Length, LongestPhase, nameof(name));

@@ -307,16 +307,16 @@ public sealed class TransactionTests : Fixture
     }
 
     [Theory]
-    [InlineData(Verb.BeginTransaction, false)]
-    [InlineData(Verb.Claim, false)]
-    [InlineData(Verb.BeginTransaction, true)]
-    public async Task A_transaction_that_begins_when_the_operation_has_ended_is_rolled_back(Verb slow, bool inLeaseMode)
+    [InlineData(nameof(Verb.BeginTransaction), false)]
+    [InlineData(nameof(Verb.Claim), false)]
+    [InlineData(nameof(Verb.BeginTransaction), true)]
+    public async Task A_transaction_that_begins_when_the_operation_has_ended_is_rolled_back(string slow, bool inLeaseMode)
     {
         IdempotentExecutor executor = Executor();
         var scope = new IdempotencyScope("orders");
         IdempotentOperation operation = inLeaseMode ? await executor.BeginAsync(scope, "key", Body) : executor.Prepare(scope, "key", Body);
         var gate = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
-        Store.After = (verb, _) => verb == slow ? gate.Task : Task.CompletedTask;
+        Store.After = (verb, _) => verb.ToString() == slow ? gate.Task : Task.CompletedTask;
         Task<DbTransaction> beginning = operation.BeginTransactionAsync(_connection).AsTask();
         if (inLeaseMode)
         {
