@@ -120,7 +120,17 @@ public sealed partial class IdempotentExecutor
         }
     }
 
-    private static async ValueTask WithoutResultAsync(ValueTask<bool> run) => await run.ConfigureAwait(false);
+    private static async ValueTask WithoutResultAsync(ValueTask<bool> run)
+    {
+        try
+        {
+            await run.ConfigureAwait(false);
+        }
+        catch (IdempotencyException exception) when (exception.Error == IdempotencyError.OutcomeNotKept)
+        {
+            // That it ran is all there is to know.
+        }
+    }
 
     private async ValueTask<T> RunAsync<T>(
         string key, ReadOnlyMemory<byte> fingerprint, Func<IdempotentOperation, CancellationToken, ValueTask<T>> action, JsonTypeInfo<T> type, CancellationToken cancellationToken)

@@ -535,4 +535,16 @@ public sealed class ExecutorTests : Fixture
         unreadable.Error.Should().Be(IdempotencyError.OutcomeUnreadable);
         unreadable.InnerException.Should().BeOfType<ArgumentOutOfRangeException>();
     }
+
+    [Fact]
+    public async Task A_run_without_a_result_is_repeated_also_where_no_byte_is_kept()
+    {
+        IdempotentExecutor executor = Executor(o => o.MaxOutcomeBytes = 0);
+        int runs = 0;
+
+        await executor.ExecuteAsync("key", Body, (_, _) => new ValueTask(Task.FromResult(++runs)));
+        await executor.ExecuteAsync("key", Body, (_, _) => new ValueTask(Task.FromResult(++runs)));
+
+        runs.Should().Be(1);
+    }
 }
