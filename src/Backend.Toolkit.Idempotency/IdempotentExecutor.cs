@@ -124,14 +124,19 @@ public sealed partial class IdempotentExecutor
         }
 
         ExecutorSettings settings = _settings;
+        IdempotencyDigest fingerprintDigest = KeyHash.Fingerprint(fingerprint.Span);
+
+        // Of the key itself and not of its record: it stays the same when secrets change. Of the fingerprint too: an abandoned key may be used for another request.
+        Span<byte> bytes = stackalloc byte[IdempotencyDigest.Size];
+        fingerprintDigest.CopyTo(bytes);
+        IdempotencyDigest root = KeyHash.Compute(null, "downstream", scope.Operation, scope.Subject, key, bytes);
         if (settings.RefuseExpiredKeys && IsOlderThan(key, settings.Retention))
         {
             Telemetry.Began(Name, IdempotencyStatus.KeyExpired);
-            return new IdempotentOperation(this, settings, IdempotencyStatus.KeyExpired, default, default, cancellationToken);
+            return new IdempotentOperation(this, settings, IdempotencyStatus.KeyExpired, default, root, cancellationToken);
         }
 
         IdempotencyDigest digest = KeyHash.Compute(settings.Secret, "key", scope.Operation, scope.Subject, key);
-        IdempotencyDigest fingerprintDigest = KeyHash.Fingerprint(fingerprint.Span);
         var request = new IdempotencyClaimRequest
         {
             Key = digest,
@@ -140,11 +145,6 @@ public sealed partial class IdempotentExecutor
             Lease = settings.Lease,
             Retention = settings.Retention,
         };
-
-        // Of the key itself and not of its record: it stays the same when secrets change. Of the fingerprint too: an abandoned key may be used for another request.
-        Span<byte> bytes = stackalloc byte[IdempotencyDigest.Size];
-        fingerprintDigest.CopyTo(bytes);
-        IdempotencyDigest root = KeyHash.Compute(null, "downstream", scope.Operation, scope.Subject, key, bytes);
         return new IdempotentOperation(this, settings, IdempotencyStatus.Prepared, request, root, cancellationToken);
     }
 

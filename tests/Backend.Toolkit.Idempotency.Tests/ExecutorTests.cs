@@ -547,4 +547,18 @@ public sealed class ExecutorTests : Fixture
 
         runs.Should().Be(1);
     }
+
+    [Fact]
+    public async Task Downstream_keys_of_operations_that_were_refused_differ_too()
+    {
+        IdempotentExecutor executor = Executor();
+        var scope = new IdempotencyScope("orders");
+        string old = Guid.CreateVersion7(Start.AddDays(-2)).ToString();
+        await using IdempotentOperation one = await executor.BeginAsync(scope, old, Body);
+        await using IdempotentOperation other = await executor.BeginAsync(scope, Guid.CreateVersion7(Start.AddDays(-2)).ToString(), Body);
+        await using IdempotentOperation allowed = await Executor(o => o.RefuseExpiredKeys = false).BeginAsync(scope, old, Body);
+
+        (one.Status, other.Status, allowed.Status).Should().Be((IdempotencyStatus.KeyExpired, IdempotencyStatus.KeyExpired, IdempotencyStatus.Started));
+        one.DownstreamKey("charge").Should().NotBe(other.DownstreamKey("charge")).And.Be(allowed.DownstreamKey("charge"));
+    }
 }
