@@ -1,3 +1,4 @@
+using System.Buffers;
 using Microsoft.Extensions.Logging;
 using Microsoft.Extensions.Logging.Abstractions;
 
@@ -12,6 +13,8 @@ namespace Backend.Toolkit.Idempotency;
 public sealed partial class IdempotentExecutor
 {
     private const int LongestKey = 255;
+
+    private static SearchValues<char> UuidCharacters { get; } = SearchValues.Create("-0123456789ABCDEFabcdef");
 
     private readonly ILogger _logger;
     private volatile ExecutorSettings _settings;
@@ -263,7 +266,8 @@ public sealed partial class IdempotentExecutor
     /// <summary>RFC 9562, section 5.7: 48 bits of milliseconds since 1970, then the version.</summary>
     private bool IsOlderThan(string key, TimeSpan retention)
     {
-        if (key.Length != 36 || !Guid.TryParseExact(key, "D", out Guid id) || id.Version != 7 || id.Variant is < 8 or > 11)
+        // Exactly hexadecimal and hyphens: the parser takes signs and 0x as well.
+        if (key.Length != 36 || key.AsSpan().ContainsAnyExcept(UuidCharacters) || !Guid.TryParseExact(key, "D", out Guid id) || id.Version != 7 || id.Variant is < 8 or > 11)
         {
             return false;
         }

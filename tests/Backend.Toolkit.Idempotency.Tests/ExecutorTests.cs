@@ -561,4 +561,18 @@ public sealed class ExecutorTests : Fixture
         (one.Status, other.Status, allowed.Status).Should().Be((IdempotencyStatus.KeyExpired, IdempotencyStatus.KeyExpired, IdempotencyStatus.Started));
         one.DownstreamKey("charge").Should().NotBe(other.DownstreamKey("charge")).And.Be(allowed.DownstreamKey("charge"));
     }
+
+    [Theory]
+    [InlineData("0x000001-0000-7000-8000-000000000000")]
+    [InlineData("+0000001-0000-7000-8000-000000000000")]
+    [InlineData("00000001-+000-7000-8000-000000000000")]
+    [InlineData("00000001-0x00-7000-8000-000000000000")]
+    public async Task What_only_resembles_a_uuid_carries_no_time(string key)
+    {
+        IdempotentExecutor executor = Executor();
+
+        await using IdempotentOperation operation = await executor.BeginAsync(new IdempotencyScope("orders"), key, Body);
+
+        operation.Status.Should().Be(IdempotencyStatus.Started);
+    }
 }
