@@ -257,7 +257,7 @@ public sealed partial class IdempotentExecutor
     internal void StoreFailed(Exception exception, ExecutorSettings settings)
     {
         Telemetry.StoreFailed(Name);
-        if (Interlocked.Exchange(ref _storeDown, 1) == 0)
+        if (exception is not IdempotencyStoreException { IsFull: true } && Interlocked.Exchange(ref _storeDown, 1) == 0)
         {
             Log.StoreDown(_logger, exception, Name, settings.StoreRequired ? "fail" : "run without protection");
         }

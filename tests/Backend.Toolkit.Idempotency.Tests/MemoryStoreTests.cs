@@ -244,4 +244,22 @@ public sealed class MemoryStoreTests
 
         public override long GetTimestamp() => 1;
     }
+
+    [Fact]
+    public async Task That_it_is_full_is_told_once_and_not_as_an_outage_between_its_answers()
+    {
+        var log = new LogList();
+        var store = new MemoryIdempotencyStore(new MemoryIdempotencyStoreOptions { Name = "", MaxRecords = 1 }, _time, log);
+        var executor = new IdempotentExecutor(store, new IdempotencyOptions { Name = "orders" }, _time, log);
+        await executor.ExecuteAsync("kept", default, (_, _) => ValueTask.CompletedTask);
+
+        for (int i = 0; i < 100; i++)
+        {
+            Func<Task> refused = async () => await executor.ExecuteAsync("new", default, (_, _) => ValueTask.CompletedTask);
+            await refused.Should().ThrowAsync<IdempotencyStoreException>();
+            await executor.ExecuteAsync("kept", default, (_, _) => ValueTask.CompletedTask);
+        }
+
+        log.Entries.Should().ContainSingle().Which.Id.Should().Be(8);
+    }
 }
