@@ -158,6 +158,7 @@ public sealed partial class IdempotentExecutor
         long? waitingSince = null;
         TimeSpan patience = default;
         IdempotencyClaim seen = default;
+        bool wokeEarly = false;
         while (true)
         {
             long sent = Time.GetTimestamp();
@@ -194,6 +195,7 @@ public sealed partial class IdempotentExecutor
                 break;
             }
 
+            bool woke = wokeEarly && claim.Fence == seen.Fence;
             seen = claim;
             if (waitingSince is null)
             {
@@ -210,9 +212,19 @@ public sealed partial class IdempotentExecutor
 
             try
             {
+                if (woke)
+                {
+                    // A store may wake early for nothing; asking it again at once would be a busy loop.
+                    await Task.Delay(left < EarlyPause ? left : EarlyPause, Time, operation.CallerToken).ConfigureAwait(false);
+                    wokeEarly = false;
+                    continue;
+                }
+
                 // Not past the lease that was told: when its owner is dead, nobody else says so.
                 TimeSpan turn = claim.LeaseLeft < left ? claim.LeaseLeft : left;
+                long from = Time.GetTimestamp();
                 await Store.WaitAsync(claim.Key, claim.Fence, turn > OneMillisecond ? turn : OneMillisecond, operation.CallerToken).ConfigureAwait(false);
+                wokeEarly = Time.GetElapsedTime(from) < turn;
             }
             catch (IdempotencyStoreException exception)
             {
@@ -226,6 +238,8 @@ public sealed partial class IdempotentExecutor
         Telemetry.Began(Name, operation.Status);
         return operation;
     }
+
+    private static TimeSpan EarlyPause { get; } = TimeSpan.FromMilliseconds(50);
 
     private static TimeSpan OneMillisecond { get; } = TimeSpan.FromMilliseconds(1);
 

@@ -575,4 +575,22 @@ public sealed class ExecutorTests : Fixture
 
         operation.Status.Should().Be(IdempotencyStatus.Started);
     }
+
+    [Fact]
+    public async Task A_store_that_wakes_for_nothing_is_not_asked_in_a_busy_loop()
+    {
+        IdempotentExecutor executor = Executor(o => (o.Duplicates, o.MaxWait) = (DuplicatePolicy.WaitAndReplay, TimeSpan.FromSeconds(1)));
+        await using IdempotentOperation owner = await executor.BeginAsync(new IdempotencyScope("orders"), "key", Body);
+        Store.Waits = _ =>
+        {
+            Time.Advance(TimeSpan.FromMicroseconds(20));
+            return ValueTask.CompletedTask;
+        };
+
+        Task<Receipt> duplicate = Task.Run(async () => await RunAsync(executor));
+        await AdvanceUntilAsync(duplicate, TimeSpan.FromMilliseconds(5));
+
+        (await RefusalAsync(new ValueTask<Receipt>(duplicate))).Error.Should().Be(IdempotencyError.InProgress);
+        Store.Calls(Verb.Begin).Should().BeInRange(10, 60);
+    }
 }
