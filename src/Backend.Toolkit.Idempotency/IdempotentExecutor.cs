@@ -224,7 +224,8 @@ public sealed partial class IdempotentExecutor
                 TimeSpan turn = claim.LeaseLeft < left ? claim.LeaseLeft : left;
                 long from = Time.GetTimestamp();
                 await Store.WaitAsync(claim.Key, claim.Fence, turn > OneMillisecond ? turn : OneMillisecond, operation.CallerToken).ConfigureAwait(false);
-                wokeEarly = Time.GetElapsedTime(from) < turn;
+                // By more than a timer's rounding.
+                wokeEarly = Time.GetElapsedTime(from) + 2 * OneMillisecond < turn;
             }
             catch (IdempotencyStoreException exception)
             {
