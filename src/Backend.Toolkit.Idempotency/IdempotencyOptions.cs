@@ -53,7 +53,8 @@ public sealed class IdempotencyOptions : IValidOptions
 
     /// <summary>
     /// A second secret whose records are still found, or already found, while the secret is being rotated; the empty string: records without a secret. New records are
-    /// written under <see cref="Secret"/>. All nodes must know both before the first one writes under the new one. Default null: there is none.
+    /// written under <see cref="Secret"/>. All nodes must know both before the first one writes under the new one, and for twice
+    /// <see cref="Retention"/> after that: a record that is taken over stays under the old one. Default null: there is none.
     /// </summary>
     public string? PreviousSecret { get; set; }
 

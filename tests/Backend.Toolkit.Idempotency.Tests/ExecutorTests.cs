@@ -593,4 +593,25 @@ public sealed class ExecutorTests : Fixture
         (await RefusalAsync(new ValueTask<Receipt>(duplicate))).Error.Should().Be(IdempotencyError.InProgress);
         Store.Calls(Verb.Begin).Should().BeInRange(10, 60);
     }
+
+    [Fact]
+    public async Task A_record_that_is_taken_over_lives_on_under_the_old_secret()
+    {
+        var scope = new IdempotencyScope("orders");
+        IdempotentExecutor executor = Executor(o => o.Secret = new string('a', 16));
+        await (await executor.BeginAsync(scope, "key", Body)).DisposeAsync();
+        Options.PreviousSecret = Options.Secret;
+        Options.Secret = new string('b', 16);
+        executor.Update(Options);
+        Time.Advance(Options.Retention - TimeSpan.FromHours(1));
+        await using IdempotentOperation late = await executor.BeginAsync(scope, "key", Body);
+        await late.CompleteAsync(new IdempotencyOutcome(200, Body));
+
+        Time.Advance(Options.Retention - TimeSpan.FromHours(1));
+
+        (await executor.BeginAsync(scope, "key", Body)).Status.Should().Be(IdempotencyStatus.Completed, "the old secret is known for twice the retention");
+        Options.PreviousSecret = null;
+        executor.Update(Options);
+        (await executor.BeginAsync(scope, "key", Body)).Status.Should().Be(IdempotencyStatus.Started, "too early, which is why");
+    }
 }
