@@ -6,7 +6,7 @@ namespace Backend.Toolkit.Idempotency;
 /// Records by key, shared by all who may get the same request. Each verb is one atomic step of the store, decided by the store's clock alone.
 /// Every write names the fence of its owner and is done only while the record is in progress under exactly that fence: false says that it is not,
 /// and that nothing was changed. A lease that ended takes nothing from its owner until somebody else claims the key. A store that cannot answer
-/// throws <see cref="IdempotencyStoreException"/>; then it is not known whether the write was done.
+/// throws <see cref="IdempotencyStoreException"/> after a time of its own; then it is not known whether the write was done.
 /// </summary>
 public interface IIdempotencyStore
 {

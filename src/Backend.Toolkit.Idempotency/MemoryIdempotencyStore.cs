@@ -5,10 +5,10 @@ using Microsoft.Extensions.Logging.Abstractions;
 namespace Backend.Toolkit.Idempotency;
 
 /// <summary>
-/// Records in the memory of one process. Exact under contention: every verb is one step under one lock, which is held for well under a microsecond and
-/// never while anything is awaited. Bounded: full of live records it refuses new keys (<see cref="IdempotencyStoreException"/>), and forgets none.
+/// Records in the memory of one process. Exact under contention: every verb is one step under one lock, which is held for about a microsecond, for half a
+/// microsecond more for each record that begin finds expired, and never while anything is awaited. Bounded: full of live records it refuses new keys (<see cref="IdempotencyStoreException"/>), and forgets none.
 /// Expired records go when somebody begins, cheapest first, without a timer. Waiters are woken, not polled.
-/// about 280 bytes per record, beside what it keeps. Thread-safe.
+/// About 280 bytes per record, beside what it keeps. Thread-safe.
 /// </summary>
 public sealed class MemoryIdempotencyStore : IIdempotencyStore
 {
