@@ -109,4 +109,48 @@ public sealed class AllocationTests
         store.Count.Should().Be(Records);
         each.Should().BeInRange(230, 320, "the README says 280");
     }
+
+    [Fact]
+    public async Task A_hundred_thousand_operations_and_waits_leave_nothing_behind()
+    {
+        var time = new FakeTimeProvider();
+        var store = new MemoryIdempotencyStore(new MemoryIdempotencyStoreOptions(), time);
+        var executor = new IdempotentExecutor(store, new IdempotencyOptions { Name = "orders", Retention = TimeSpan.FromMinutes(1) }, time);
+        var scope = new IdempotencyScope("orders");
+        using var caller = new CancellationTokenSource();
+        async Task RoundAsync()
+        {
+            await using IdempotentOperation owner = await executor.BeginAsync(scope, "owner", default, caller.Token);
+            IdempotencyClaim claim = await store.BeginAsync(new IdempotencyClaimRequest { Key = default, Fingerprint = default, Lease = TimeSpan.FromMinutes(1), Retention = TimeSpan.FromMinutes(1) });
+            var waits = new List<Task>();
+            for (int i = 0; i < 50_000; i++)
+            {
+                await using IdempotentOperation operation = await executor.BeginAsync(scope, i.ToString(System.Globalization.CultureInfo.InvariantCulture), default, caller.Token);
+                waits.Add(store.WaitAsync(claim.Key, claim.Fence, TimeSpan.FromSeconds(1), caller.Token).AsTask());
+                if (i % 3 == 0)
+                {
+                    await operation.CompleteAsync(new IdempotencyOutcome(200, Body));
+                }
+                else if (i % 3 == 1)
+                {
+                    await operation.AbandonAsync();
+                }
+            }
+
+            time.Advance(TimeSpan.FromSeconds(2));
+            await Task.WhenAll(waits);
+            await owner.CompleteAsync(IdempotencyOutcome.Tombstone(200));
+            time.Advance(TimeSpan.FromMinutes(2));
+            await (await executor.BeginAsync(scope, "last", default)).AbandonAsync();
+        }
+
+        // Tables keep the size that they once had.
+        await RoundAsync();
+        long before = GC.GetTotalMemory(forceFullCollection: true);
+
+        await RoundAsync();
+
+        (store.Count, store.Bytes).Should().Be((0, 0));
+        (GC.GetTotalMemory(forceFullCollection: true) - before).Should().BeLessThan(2_000_000);
+    }
 }
