@@ -1,6 +1,7 @@
 using System.Data.Common;
+using System.Text.Json;
+using System.Text.Json.Serialization;
 using Backend.Toolkit.Pagination;
-using Microsoft.Data.Sqlite;
 
 namespace Shop;
 
@@ -52,90 +53,84 @@ internal sealed record Order(Guid Id, string Item, int Cents, OrderStatus Status
         .Unique(order => order.Id, column: "id");
 }
 
-/// <summary>Orders in SQLite: in memory, or in the file orders.db of a folder. One connection, used by one request at a time; a statement takes microseconds.</summary>
-internal sealed class OrderStore : IDisposable
+/// <summary>How the phases of an order are kept.</summary>
+[JsonSourceGenerationOptions(JsonSerializerDefaults.Web)]
+[JsonSerializable(typeof(Order))]
+[JsonSerializable(typeof(bool))]
+internal sealed partial class ShopJson : JsonSerializerContext;
+
+/// <summary>Orders and their events, in the database that the outcomes of requests are in, too.</summary>
+internal sealed class OrderStore(ShopDatabase database, CursorPaginator paginator)
 {
     private const string Columns = "SELECT id, item, cents, status, placed_at FROM orders";
 
-    private readonly SemaphoreSlim _gate = new(1);
-    private readonly SqliteConnection _connection;
-    private readonly CursorPaginator _paginator;
-
-    public OrderStore(string? folder, CursorPaginator paginator)
+    /// <summary>An order that is about to be charged.</summary>
+    public static async Task<Order> AddAsync(Order order, DbTransaction transaction, CancellationToken cancellationToken)
     {
-        _paginator = paginator;
-        string file = folder is null ? ":memory:" : Path.Combine(Directory.CreateDirectory(folder).FullName, "orders.db");
-        _connection = new SqliteConnection(new SqliteConnectionStringBuilder { DataSource = file, Pooling = false }.ToString());
-        _connection.Open();
-        Execute("PRAGMA journal_mode = WAL");
-        Execute("CREATE TABLE IF NOT EXISTS orders (id TEXT NOT NULL PRIMARY KEY, item TEXT NOT NULL, cents INTEGER NOT NULL, status INTEGER NOT NULL, placed_at TEXT NOT NULL)");
-        Execute("CREATE INDEX IF NOT EXISTS orders_by_age ON orders (placed_at, id)");
-        Execute("CREATE INDEX IF NOT EXISTS orders_by_status ON orders (status, placed_at, id)");
+        await ExecuteAsync(
+            transaction,
+            "INSERT INTO orders (id, item, cents, status, placed_at) VALUES (@id, @item, @cents, @status, @at)",
+            [("@id", order.Id), ("@item", order.Item), ("@cents", order.Cents), ("@status", (int)order.Status), ("@at", order.PlacedAt.UtcDateTime)],
+            cancellationToken);
+        return order;
     }
 
-    public void Add(Order order) => Execute(
-        "INSERT INTO orders (id, item, cents, status, placed_at) VALUES ($id, $item, $cents, $status, $placedAt)",
-        ("$id", order.Id), ("$item", order.Item), ("$cents", order.Cents), ("$status", (int)order.Status), ("$placedAt", order.PlacedAt.UtcDateTime));
+    /// <summary>What became of an order, and the event that tells others; one does not come without the other.</summary>
+    public static async Task<Order> SettleAsync(Order order, bool isPaid, DbTransaction transaction, CancellationToken cancellationToken)
+    {
+        order = order with { Status = isPaid ? OrderStatus.Paid : OrderStatus.Declined };
+        await ExecuteAsync(transaction, "UPDATE orders SET status = @status WHERE id = @id", [("@id", order.Id), ("@status", (int)order.Status)], cancellationToken);
+        await ExecuteAsync(
+            transaction,
+            "INSERT INTO events (id, type, order_id) VALUES (@id, @type, @order)",
+            [("@id", Guid.CreateVersion7()), ("@type", isPaid ? "order.paid" : "order.declined"), ("@order", order.Id)],
+            cancellationToken);
+        return order;
+    }
 
-    public void Settle(Order order) => Execute("UPDATE orders SET status = $status WHERE id = $id", ("$id", order.Id), ("$status", (int)order.Status));
-
-    public Order? Find(Guid id) => Execute($"{Columns} WHERE id = $id", ("$id", id)).SingleOrDefault();
+    public async Task<Order?> FindAsync(Guid id, CancellationToken cancellationToken)
+    {
+        await using DbCommand command = database.Source.CreateCommand($"{Columns} WHERE id = @id");
+        Add(command, "@id", id);
+        await using DbDataReader reader = await command.ExecuteReaderAsync(cancellationToken);
+        return await reader.ReadAsync(cancellationToken) ? Read(reader) : null;
+    }
 
     /// <summary>A page of the orders, newest first: all, or those of a status. A seek, however deep.</summary>
     public async Task<Page<Order>> PageAsync(PageRequest request, OrderStatus? status, CancellationToken cancellationToken)
     {
-        string sql = status is null ? Columns : $"{Columns} WHERE status = $status";
-        KeysetQuery<Order> query = KeysetSql.Render(SqlDialect.Sqlite, Order.Newest, sql, _paginator.Open(Order.Newest, request, scope: $"status {status}"));
-        await _gate.WaitAsync(cancellationToken);
-        try
+        string sql = status is null ? Columns : $"{Columns} WHERE status = @status";
+        KeysetQuery<Order> query = KeysetSql.Render(database.Dialect, Order.Newest, sql, paginator.Open(Order.Newest, request, scope: $"status {status}"));
+        await using DbConnection connection = await database.Source.OpenConnectionAsync(cancellationToken);
+        await using DbCommand command = connection.CreateCommand();
+        if (status is not null)
         {
-            using SqliteCommand command = _connection.CreateCommand();
-            if (status is not null)
-            {
-                command.Parameters.AddWithValue("$status", (int)status);
-            }
-
-            return await query.ToPageAsync(command, Read, cancellationToken);
+            Add(command, "@status", (int)status);
         }
-        finally
-        {
-            _gate.Release();
-        }
-    }
 
-    public void Dispose()
-    {
-        _connection.Dispose();
-        _gate.Dispose();
+        return await query.ToPageAsync(command, Read, cancellationToken);
     }
 
     private static Order Read(DbDataReader reader) => new(
         reader.GetGuid(0), reader.GetString(1), reader.GetInt32(2), (OrderStatus)reader.GetInt32(3), new DateTimeOffset(reader.GetDateTime(4), TimeSpan.Zero));
 
-    private List<Order> Execute(string sql, params (string Name, object Value)[] parameters)
+    private static async Task ExecuteAsync(DbTransaction transaction, string sql, (string Name, object Value)[] parameters, CancellationToken cancellationToken)
     {
-        _gate.Wait();
-        try
+        await using DbCommand command = transaction.Connection!.CreateCommand();
+        command.Transaction = transaction;
+        command.CommandText = sql;
+        foreach ((string name, object value) in parameters)
         {
-            using SqliteCommand command = _connection.CreateCommand();
-            command.CommandText = sql;
-            foreach ((string name, object value) in parameters)
-            {
-                command.Parameters.AddWithValue(name, value);
-            }
-
-            using SqliteDataReader reader = command.ExecuteReader();
-            List<Order> orders = [];
-            while (reader.FieldCount == 5 && reader.Read())
-            {
-                orders.Add(Read(reader));
-            }
-
-            return orders;
+            Add(command, name, value);
         }
-        finally
-        {
-            _gate.Release();
-        }
+
+        await command.ExecuteNonQueryAsync(cancellationToken);
+    }
+
+    private static void Add(DbCommand command, string name, object value)
+    {
+        DbParameter parameter = command.CreateParameter();
+        (parameter.ParameterName, parameter.Value) = (name, value);
+        command.Parameters.Add(parameter);
     }
 }

@@ -1,6 +1,8 @@
-using System.Collections.Concurrent;
+using System.Globalization;
 using System.Text.Json;
 using System.Text.Json.Serialization;
+using Microsoft.AspNetCore.Mvc;
+using Microsoft.Data.Sqlite;
 
 namespace Shop;
 
@@ -49,19 +51,31 @@ internal sealed record Fault(FaultMode? Mode, double Ratio = 1, int DelayMs = 30
 internal sealed record ChargeCount(int Calls, int Charged);
 
 /// <summary>
-/// The payments service: an application of its own, on a free loopback port. It starts before the shop listens, and stops after the shop's last request.
+/// The payments service: an application of its own, on a free loopback port, with a database of its own. It starts before the shop listens, and stops after the shop's last request.
 /// </summary>
 internal sealed class PaymentsService : IHostedService, IAsyncDisposable
 {
     private const int CardLimitCents = 100_000;
 
     private readonly WebApplication _app;
-    private readonly ConcurrentDictionary<Guid, Charge> _charges = new();
+    private readonly string _connectionString;
     private Fault _fault = new(FaultMode.Healthy);
     private int _calls;
 
-    public PaymentsService()
+    /// <param name="folder">Where charges.db is.</param>
+    public PaymentsService(string folder)
     {
+        _connectionString = new SqliteConnectionStringBuilder { DataSource = Path.Combine(folder, "charges.db") }.ToString();
+        using (SqliteConnection connection = Connect())
+        using (SqliteCommand command = connection.CreateCommand())
+        {
+            command.CommandText = """
+                PRAGMA journal_mode = WAL;
+                CREATE TABLE IF NOT EXISTS charges (key TEXT NOT NULL PRIMARY KEY, order_id TEXT NOT NULL, cents INTEGER NOT NULL);
+                """;
+            command.ExecuteNonQuery();
+        }
+
         // Empty: the shop's configuration, --urls above all, is not for this one.
         WebApplicationBuilder builder = WebApplication.CreateEmptyBuilder(new WebApplicationOptions());
         builder.WebHost.UseKestrelCore().UseUrls("http://127.0.0.1:0");
@@ -71,7 +85,7 @@ internal sealed class PaymentsService : IHostedService, IAsyncDisposable
         _app = builder.Build();
         _app.UseStatusCodePages();
         _app.MapPost("/charges", ChargeAsync);
-        _app.MapGet("/charges", () => new ChargeCount(Volatile.Read(ref _calls), _charges.Count));
+        _app.MapGet("/charges", () => new ChargeCount(Volatile.Read(ref _calls), Count()));
         _app.MapGet("/faults", () => Volatile.Read(ref _fault));
         _app.MapPost("/faults", (Fault fault) =>
         {
@@ -94,7 +108,7 @@ internal sealed class PaymentsService : IHostedService, IAsyncDisposable
 
     public ValueTask DisposeAsync() => _app.DisposeAsync();
 
-    private async Task<IResult> ChargeAsync(Charge charge, CancellationToken hungUp)
+    private async Task<IResult> ChargeAsync(Charge charge, [FromHeader(Name = "Idempotency-Key")] string? key, CancellationToken hungUp)
     {
         Interlocked.Increment(ref _calls);
         Fault fault = Volatile.Read(ref _fault);
@@ -104,18 +118,57 @@ internal sealed class PaymentsService : IHostedService, IAsyncDisposable
             return Results.Problem("Told to fail.");
         }
 
+        if (string.IsNullOrEmpty(key) || key.Length > 100)
+        {
+            return Results.Problem(statusCode: StatusCodes.Status400BadRequest, title: "A charge needs an Idempotency-Key of 1 to 100 characters.");
+        }
+
         if (charge.Cents > CardLimitCents)
         {
             return Results.Problem(statusCode: StatusCodes.Status402PaymentRequired, title: "Over the limit of the card.");
         }
 
-        // Charged first: that is why an answer that is lost on the way is followed by a second attempt for the same order, and why there is one entry per order.
-        charge = _charges.GetOrAdd(charge.OrderId, charge);
+        // Charged first: that is why an answer that is lost on the way is followed by a second attempt for the same order, and why a key is charged once.
+        if (Keep(key, charge) != charge)
+        {
+            return Results.Problem(statusCode: StatusCodes.Status422UnprocessableEntity, title: "This Idempotency-Key was used for another charge.");
+        }
+
         if (mode != FaultMode.Healthy)
         {
             await Task.Delay(mode == FaultMode.Slow ? fault.DelayMs : Timeout.Infinite, hungUp);
         }
 
         return Results.Ok(charge);
+    }
+
+    /// <summary>One statement, so of two that come at once one charges.</summary>
+    /// <returns>What was charged under the key, now or before.</returns>
+    private Charge Keep(string key, Charge charge)
+    {
+        using SqliteConnection connection = Connect();
+        using SqliteCommand command = connection.CreateCommand();
+        command.CommandText = "INSERT INTO charges (key, order_id, cents) VALUES ($key, $order, $cents) ON CONFLICT (key) DO UPDATE SET key = key RETURNING order_id, cents";
+        command.Parameters.AddWithValue("$key", key);
+        command.Parameters.AddWithValue("$order", charge.OrderId);
+        command.Parameters.AddWithValue("$cents", charge.Cents);
+        using SqliteDataReader reader = command.ExecuteReader();
+        reader.Read();
+        return new Charge(reader.GetGuid(0), reader.GetInt32(1));
+    }
+
+    private int Count()
+    {
+        using SqliteConnection connection = Connect();
+        using SqliteCommand command = connection.CreateCommand();
+        command.CommandText = "SELECT count(*) FROM charges";
+        return Convert.ToInt32(command.ExecuteScalar(), CultureInfo.InvariantCulture);
+    }
+
+    private SqliteConnection Connect()
+    {
+        var connection = new SqliteConnection(_connectionString);
+        connection.Open();
+        return connection;
     }
 }

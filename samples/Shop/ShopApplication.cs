@@ -4,6 +4,10 @@ using System.Text.Json;
 using System.Text.Json.Serialization;
 using Backend.Toolkit.CircuitBreakers;
 using Backend.Toolkit.Http;
+using Backend.Toolkit.Idempotency;
+using Backend.Toolkit.Idempotency.AspNetCore;
+using Backend.Toolkit.Idempotency.PostgreSql;
+using Backend.Toolkit.Idempotency.Sqlite;
 using Backend.Toolkit.Pagination;
 using Backend.Toolkit.Pagination.AspNetCore;
 using Backend.Toolkit.RateLimiting;
@@ -11,6 +15,7 @@ using Backend.Toolkit.RateLimiting.AspNetCore;
 using Backend.Toolkit.RateLimiting.Redis;
 using Backend.Toolkit.TimeoutBudgets;
 using Backend.Toolkit.TimeoutBudgets.AspNetCore;
+using Npgsql;
 using StackExchange.Redis;
 
 namespace Shop;
@@ -45,6 +50,20 @@ internal static class ShopApplication
             services.AddOptions<KeyedTokenBucketLimiterOptions<HttpContext>>("client").BindConfiguration("RateLimits:client");
         }
 
+        // What an order's key was answered is kept beside the orders, so that both are one commit.
+        services.AddIdempotency("orders");
+        services.AddOptions<IdempotencyOptions>("orders").BindConfiguration("Idempotency:orders");
+        services.AddHttpIdempotency();
+        services.AddOptions<HttpIdempotencyOptions>().BindConfiguration("HttpIdempotency");
+        if (configuration["postgres"] is not null)
+        {
+            services.AddPostgreSqlIdempotencyStore((o, provider) => o.DataSource = provider.GetRequiredService<ShopDatabase>().Source as NpgsqlDataSource);
+        }
+        else
+        {
+            services.AddSqliteIdempotencyStore((o, provider) => o.ConnectionString = provider.GetRequiredService<ShopDatabase>().ConnectionString);
+        }
+
         // Orders are listed page by page.
         services.AddCursorPagination();
         services.AddOptions<CursorPaginatorOptions>().BindConfiguration("Cursors");
@@ -69,56 +88,41 @@ internal static class ShopApplication
         payments.AddHttpMessageHandler(provider => new CountedAttempts(provider.GetRequiredService<Traffic>()));
 
         services.AddSingleton(TimeProvider.System);
-        services.AddSingleton(provider => new OrderStore(configuration["data"], provider.GetRequiredService<CursorPaginator>()));
+        services.AddSingleton(_ => new ShopDatabase(configuration["data"], configuration["postgres"]));
+        services.AddSingleton<OrderStore>();
+        services.AddScoped(provider => provider.GetRequiredService<ShopDatabase>().Source.CreateConnection()); // of a request: it outlives the handler, for the commit
+        services.AddScoped<PlaceOrder>();
         services.AddSingleton<Traffic>();
-        services.AddSingleton<PaymentsService>();
+        services.AddSingleton(provider => new PaymentsService(provider.GetRequiredService<ShopDatabase>().Folder));
         services.AddHostedService(provider => provider.GetRequiredService<PaymentsService>());
         services.AddProblemDetails();
         services.Configure<RouteHandlerOptions>(o => o.ThrowOnBadRequest = false); // 400 in development, too
         services.ConfigureHttpJsonOptions(json => json.SerializerOptions.Converters.Add(new JsonStringEnumConverter(JsonNamingPolicy.CamelCase)));
 
         WebApplication app = builder.Build();
-        app.Services.GetRequiredService<OrderStore>();
+        app.Services.GetRequiredService<ShopDatabase>();
         app.Use(app.Services.GetRequiredService<Traffic>().CountAsync);
         app.UseExceptionHandler();
         app.UseStatusCodePages();
-        app.UseTimeoutBudgets();
         app.UseRateLimits(policy: plain ? null : "client");
 
-        app.MapPost("/orders", async (NewOrder request, OrderStore orders, PaymentsClient payments, TimeProvider time, HttpContext context) =>
-        {
-            if (request.Problems() is { Count: > 0 } problems)
-            {
-                return Results.ValidationProblem(problems);
-            }
+        // Around the budget, so that it is the budget that ends a handler, and not a client that hangs up.
+        app.UseIdempotency();
+        app.UseTimeoutBudgets();
 
-            // Stored before it is charged: an order whose charge had no answer stays pending, and is not lost.
-            var order = new Order(Guid.CreateVersion7(), request.Item!, request.Cents, OrderStatus.Pending, time.GetUtcNow());
-            orders.Add(order);
-            try
-            {
-                bool accepted = await payments.ChargeAsync(order, context.RequestAborted);
-                order = order with { Status = accepted ? OrderStatus.Paid : OrderStatus.Declined };
-                orders.Settle(order);
-                return accepted ? Results.Created($"/orders/{order.Id}", order) : Problem(StatusCodes.Status402PaymentRequired, "The payment was declined.", order);
-            }
-            catch (CircuitOpenException open)
-            {
-                context.Response.Headers.RetryAfter = $"{Math.Max(1, Math.Ceiling(open.RetryAfter.TotalSeconds))}";
-                return Problem(StatusCodes.Status503ServiceUnavailable, "Payments is not available; come back later.", order);
-            }
-            catch (Exception late) when (late is TimeoutBudgetExceededException or TaskCanceledException && !context.RequestAborted.IsCancellationRequested)
-            {
-                return Problem(StatusCodes.Status504GatewayTimeout, "Payments did not answer in time.", order);
-            }
-            catch (HttpRequestException)
-            {
-                return Problem(StatusCodes.Status502BadGateway, "Payments failed.", order);
-            }
-        });
+        if (plain)
+        {
+            app.MapPost("/orders", (NewOrder request, PlaceOrder order, HttpContext context, CancellationToken cancellationToken) => order.PlainAsync(request, context, cancellationToken));
+        }
+        else
+        {
+            app.MapPost("/orders", (NewOrder request, PlaceOrder order, HttpContext context, CancellationToken cancellationToken) => order.OnceAsync(request, context, cancellationToken))
+                .RequireIdempotency("orders");
+        }
+
         app.MapGet("/orders", async (PageQuery query, StatusFilter? status, OrderStore orders, CancellationToken cancellationToken) =>
             (await orders.PageAsync(query.Request, status?.Status, cancellationToken)).ToResult());
-        app.MapGet("/orders/{id:guid}", (Guid id, OrderStore orders) => orders.Find(id) is { } order ? Results.Ok(order) : Results.NotFound());
+        app.MapGet("/orders/{id:guid}", async (Guid id, OrderStore orders, CancellationToken cancellationToken) => await orders.FindAsync(id, cancellationToken) is { } order ? Results.Ok(order) : Results.NotFound());
         app.MapGet("/state", State).DisableRateLimit();
         app.MapGet("/", async (PageQuery query, StatusFilter? status, OrderStore orders, CancellationToken cancellationToken) =>
             Results.Content(StatePage.Render(State(), await orders.PageAsync(query.Request with { Size = 10 }, status?.Status, cancellationToken), status?.Status), "text/html; charset=utf-8")).DisableRateLimit();
@@ -137,9 +141,6 @@ internal static class ShopApplication
             return traffic.State(address, policy.CircuitBreakers.For(new HttpAuthority(uri.Scheme, uri.Host, uri.Port)).State, policy.RetryBudget.Tokens);
         }
     }
-
-    private static IResult Problem(int status, string title, Order order) =>
-        Results.Problem(statusCode: status, title: title, extensions: new Dictionary<string, object?> { ["orderId"] = order.Id, ["orderStatus"] = order.Status });
 
     /// <summary>There is no sign-in here, so nobody from outside may reach it.</summary>
     private static string LoopbackOnly(string urls) =>

@@ -45,6 +45,8 @@ internal static class Tour
         await output.WriteLineAsync();
         await output.WriteLineAsync($"First order paid after the fault was gone: with {Milliseconds(with[^1].FirstPaid)}, without {Milliseconds(without[^1].FirstPaid)}.");
         await output.WriteLineAsync();
+        await HangUp.PlayAsync(output, CancellationToken.None);
+        await output.WriteLineAsync();
         await Chain.PlayAsync(output, CancellationToken.None);
     }
 
@@ -86,7 +88,8 @@ internal static class Tour
             for (int i = 0; i < answers.Length; i++)
             {
                 TimeSpan sent = TimeProvider.System.GetElapsedTime(start);
-                using HttpResponseMessage response = await shop.PostAsJsonAsync("orders", new { item = "teapot", cents = 1250 }, stopping);
+                using HttpRequestMessage order = NewOrder(Guid.NewGuid().ToString());
+                using HttpResponseMessage response = await shop.SendAsync(order, stopping);
                 TimeSpan answered = TimeProvider.System.GetElapsedTime(start);
                 answers[i] = new Answer(response.StatusCode, answered - sent, answered);
                 TimeSpan early = (i + 1) * load.Pace - answered;
@@ -99,6 +102,12 @@ internal static class Tour
             return answers;
         }
     }
+
+    private static HttpRequestMessage NewOrder(string key) => new(HttpMethod.Post, "orders")
+    {
+        Headers = { { "Idempotency-Key", $"\"{key}\"" } },
+        Content = JsonContent.Create(new { item = "teapot", cents = 1250 }),
+    };
 
     private static string Row(string phase, string side, Seen seen) => string.Create(
         CultureInfo.InvariantCulture,

@@ -259,7 +259,7 @@ public sealed class IdempotentOperation : IAsyncDisposable
     /// <returns>True when it was recorded; false when it runs unprotected, or when the store is down and not required.</returns>
     /// <exception cref="IdempotencyException">The lease was lost: nothing was recorded, and nothing committed.</exception>
     /// <exception cref="IdempotencyStoreException">The store is down, and is required.</exception>
-    /// <exception cref="InvalidOperationException">The operation was never started, or has ended.</exception>
+    /// <exception cref="InvalidOperationException">The operation was never started, or has ended; or somebody else ended its transaction.</exception>
     public async ValueTask<bool> CompleteAsync(IdempotencyOutcome outcome, CancellationToken cancellationToken = default)
     {
         ArgumentNullException.ThrowIfNull(outcome);
@@ -271,6 +271,13 @@ public sealed class IdempotentOperation : IAsyncDisposable
         if (!IsOurs)
         {
             throw NotStarted();
+        }
+
+        if (_transaction is { } transaction && HasEnded(transaction))
+        {
+            throw new InvalidOperationException(
+                "The transaction ended before the outcome was recorded, so no repeat would know of the run. Who called BeginTransactionAsync neither commits, nor rolls back, nor disposes of the transaction or its connection: "
+                + "where the handler of a request would do so at its end, take the connection from the request's services or call context.Response.RegisterForDisposeAsync(connection).");
         }
 
         lock (_gate)
@@ -565,6 +572,18 @@ public sealed class IdempotentOperation : IAsyncDisposable
         if (!counted || Status != IdempotencyStatus.Started)
         {
             Telemetry.End(_executor.Name, result);
+        }
+    }
+
+    private static bool HasEnded(DbTransaction transaction)
+    {
+        try
+        {
+            return transaction.Connection is not { State: ConnectionState.Open };
+        }
+        catch (ObjectDisposedException)
+        {
+            return true;
         }
     }
 

@@ -172,7 +172,7 @@ public sealed class OrderTests
     {
         await using RunningShop shop = await RunningShop.StartAsync();
 
-        using HttpResponseMessage response = await shop.Client.PostAsync("orders", new StringContent(body, Encoding.UTF8, "application/json"));
+        using HttpResponseMessage response = await shop.PostOrderAsync(new StringContent(body, Encoding.UTF8, "application/json"), "key");
 
         response.StatusCode.Should().Be(HttpStatusCode.BadRequest);
         response.Content.Headers.ContentType!.MediaType.Should().Be("application/problem+json");
@@ -185,7 +185,7 @@ public sealed class OrderTests
     {
         await using RunningShop shop = await RunningShop.StartAsync("--environment=Development");
 
-        using HttpResponseMessage response = await shop.Client.PostAsync("orders", new StringContent("{", Encoding.UTF8, "application/json"));
+        using HttpResponseMessage response = await shop.PostOrderAsync(new StringContent("{", Encoding.UTF8, "application/json"), "key");
 
         response.StatusCode.Should().Be(HttpStatusCode.BadRequest);
     }

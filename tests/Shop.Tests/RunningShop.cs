@@ -37,8 +37,19 @@ internal sealed class RunningShop : IAsyncDisposable
         return new RunningShop(app);
     }
 
-    public Task<HttpResponseMessage> OrderAsync(string item = "teapot", int cents = 1250, CancellationToken cancellationToken = default) =>
-        Client.PostAsJsonAsync("orders", new { item, cents }, cancellationToken);
+    /// <param name="item">What is ordered.</param>
+    /// <param name="cents">What it costs.</param>
+    /// <param name="key">Null: a new one.</param>
+    /// <param name="cancellationToken">Hangs up.</param>
+    public Task<HttpResponseMessage> OrderAsync(string item = "teapot", int cents = 1250, string? key = null, CancellationToken cancellationToken = default) =>
+        PostOrderAsync(JsonContent.Create(new { item, cents }), key ?? Guid.NewGuid().ToString(), cancellationToken);
+
+    public async Task<HttpResponseMessage> PostOrderAsync(HttpContent content, string key, CancellationToken cancellationToken = default)
+    {
+        using var request = new HttpRequestMessage(HttpMethod.Post, "orders") { Content = content };
+        request.Headers.TryAddWithoutValidation("Idempotency-Key", key);
+        return await Client.SendAsync(request, cancellationToken);
+    }
 
     public async Task TellPaymentsAsync(string mode, double ratio = 1, int delayMs = 0) =>
         (await Payments.PostAsJsonAsync("faults", new { mode, ratio, delayMs })).EnsureSuccessStatusCode();

@@ -82,7 +82,7 @@ public sealed partial class RunningTests
             Task<string> rest = shop.StandardOutput.ReadToEndAsync();
             using var client = new HttpClient { Timeout = TimeSpan.FromSeconds(15) };
             (await client.PostAsJsonAsync($"{paymentsAddress}/faults", new { mode = "slow", delayMs = 400 })).EnsureSuccessStatusCode();
-            Task<HttpResponseMessage> order = client.PostAsJsonAsync($"{address}/orders", new { item = "teapot", cents = 1250 });
+            Task<HttpResponseMessage> order = client.SendAsync(new HttpRequestMessage(HttpMethod.Post, $"{address}/orders") { Headers = { { "Idempotency-Key", "one" } }, Content = JsonContent.Create(new { item = "teapot", cents = 1250 }) });
             await RealTime.UntilAsync(async () => (await client.GetFromJsonAsync<ChargeCount>($"{paymentsAddress}/charges"))!.Calls == 1, "the order is at payments");
 
             using Process kill = Process.Start("sh", ["-c", $"kill -TERM {shop.Id}"]);

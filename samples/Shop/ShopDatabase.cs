@@ -1,0 +1,51 @@
+using System.Data.Common;
+using Backend.Toolkit.Pagination;
+using Microsoft.Data.Sqlite;
+using Npgsql;
+
+namespace Shop;
+
+/// <summary>SQLite in a folder, which is a temporary one unless the shop is given one; or PostgreSQL, which several shops may share.</summary>
+internal sealed class ShopDatabase : IDisposable
+{
+    private readonly string? _temporary;
+
+    public ShopDatabase(string? folder, string? postgres)
+    {
+        _temporary = folder is null ? Directory.CreateTempSubdirectory("shop-").FullName : null;
+        Folder = _temporary ?? Directory.CreateDirectory(folder!).FullName;
+        IsPostgreSql = postgres is not null;
+        ConnectionString = postgres ?? new SqliteConnectionStringBuilder { DataSource = Path.Combine(Folder, "orders.db") }.ToString();
+        Source = IsPostgreSql ? NpgsqlDataSource.Create(ConnectionString) : SqliteFactory.Instance.CreateDataSource(ConnectionString);
+        (string uuid, string time) = IsPostgreSql ? ("uuid", "timestamptz") : ("TEXT", "TEXT");
+        using DbCommand command = Source.CreateCommand($"""
+            {(IsPostgreSql ? "SELECT pg_advisory_xact_lock(5080)" : "PRAGMA journal_mode = WAL")};
+            CREATE TABLE IF NOT EXISTS orders (id {uuid} NOT NULL PRIMARY KEY, item TEXT NOT NULL, cents INTEGER NOT NULL, status INTEGER NOT NULL, placed_at {time} NOT NULL);
+            CREATE INDEX IF NOT EXISTS orders_by_age ON orders (placed_at, id);
+            CREATE INDEX IF NOT EXISTS orders_by_status ON orders (status, placed_at, id);
+            CREATE TABLE IF NOT EXISTS events (id {uuid} NOT NULL PRIMARY KEY, type TEXT NOT NULL, order_id {uuid} NOT NULL REFERENCES orders);
+            """);
+        command.ExecuteNonQuery();
+    }
+
+    /// <summary>Where files of this shop may be.</summary>
+    public string Folder { get; }
+
+    public bool IsPostgreSql { get; }
+
+    public string ConnectionString { get; }
+
+    public DbDataSource Source { get; }
+
+    public SqlDialect Dialect => IsPostgreSql ? SqlDialect.PostgreSql : SqlDialect.Sqlite;
+
+    public void Dispose()
+    {
+        Source.Dispose();
+        if (_temporary is not null)
+        {
+            SqliteConnection.ClearAllPools();
+            Directory.Delete(_temporary, recursive: true);
+        }
+    }
+}
