@@ -93,9 +93,9 @@ public sealed class SchemaTests(Database database)
     }
 
     [Theory]
-    [InlineData("public", "Upper")]
-    [InlineData("public", "a\"b")]
-    [InlineData("public", "1a")]
+    [InlineData("shop", "Upper")]
+    [InlineData("shop", "a\"b")]
+    [InlineData("shop", "1a")]
     [InlineData("a.b", "idempotency")]
     [InlineData("", "idempotency")]
     public void A_name_that_would_have_to_be_escaped_is_refused(string schema, string table)
