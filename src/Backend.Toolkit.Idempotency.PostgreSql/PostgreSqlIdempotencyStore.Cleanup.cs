@@ -8,6 +8,10 @@ public sealed partial class PostgreSqlIdempotencyStore
     private readonly ITimer _cleanup;
     private Task _cleaning = Task.CompletedTask;
     private bool _cleanupFailed;
+    private bool _isCleaning;
+
+    /// <summary>The round under way, or the last.</summary>
+    internal Task Cleaning => Volatile.Read(ref _cleaning);
 
     /// <summary>Deletes expired records now, in batches, until one is not full. Others may do the same at once: what one has locked the next passes over.</summary>
     /// <param name="cancellationToken">Ends it after the batch under way.</param>
@@ -48,7 +52,14 @@ public sealed partial class PostgreSqlIdempotencyStore
         }
     }
 
-    private void OnCleanupDue() => Volatile.Write(ref _cleaning, CleanUpAndGoOnAsync());
+    private void OnCleanupDue()
+    {
+        // A reload may have set the timer anew while a round is under way, which sets it when it ends.
+        if (!Interlocked.Exchange(ref _isCleaning, true))
+        {
+            Volatile.Write(ref _cleaning, CleanUpAndGoOnAsync());
+        }
+    }
 
     private async Task CleanUpAndGoOnAsync()
     {
@@ -66,6 +77,7 @@ public sealed partial class PostgreSqlIdempotencyStore
             }
         }
 
+        Volatile.Write(ref _isCleaning, false);
         if (!_closing.IsCancellationRequested)
         {
             _cleanup.Change(NextCleanup(), Timeout.InfiniteTimeSpan);

@@ -43,7 +43,7 @@ public sealed partial class PostgreSqlIdempotencyStore : ITransactionalIdempoten
         _time = timeProvider ?? TimeProvider.System;
         _logger = logger ?? NullLogger<PostgreSqlIdempotencyStore>.Instance;
         _ownsDataSource = options.DataSource is null;
-        _dataSource = options.DataSource ?? new NpgsqlSlimDataSourceBuilder(options.ConnectionString).Build();
+        _dataSource = options.DataSource ?? new NpgsqlSlimDataSourceBuilder(options.ConnectionString).EnableTransportSecurity().EnableIntegratedSecurity().Build();
         _sql = new Statements(options.Schema, options.Table);
         _table = $"{options.Schema}.{options.Table}";
         _options = Copy(options);
@@ -186,9 +186,10 @@ public sealed partial class PostgreSqlIdempotencyStore : ITransactionalIdempoten
         {
             return await ClaimAsync(request, connection, own, duplicates, lockTimeout, cancellationToken).ConfigureAwait(false);
         }
-        catch (PostgresException exception) when (exception.SqlState is PostgresErrorCodes.LockNotAvailable or PostgresErrorCodes.DeadlockDetected or PostgresErrorCodes.DivisionByZero)
+        catch (PostgresException exception) when (exception.SqlState is PostgresErrorCodes.LockNotAvailable or PostgresErrorCodes.DeadlockDetected
+            or PostgresErrorCodes.QueryCanceled or PostgresErrorCodes.DivisionByZero)
         {
-            // Division: TryPair. A deadlock is one of waits for another's claim and for what the transaction did before.
+            // A deadlock is one of waits for another's claim and for what the transaction did before. Cancelled, but not by the token: a shorter statement_timeout. Division: TryPair.
             return IdempotencyClaim.InProgress(request.Key, 0, TimeSpan.Zero);
         }
         catch (Exception exception) when (IsOutage(exception, connection))

@@ -49,6 +49,16 @@ public sealed class RegistrationTests(Database database)
     }
 
     [Fact]
+    public async Task A_data_source_of_the_stores_own_can_ask_for_an_encrypted_connection()
+    {
+        await using var store = new PostgreSqlIdempotencyStore(new PostgreSqlIdempotencyStoreOptions { ConnectionString = $"{database.ConnectionString};SSL Mode=Require", Table = NewTable() });
+
+        Func<Task> begin = async () => await store.BeginAsync(Request());
+
+        await begin.Should().ThrowAsync<IdempotencyStoreException>("the server of the tests has no certificate").WithMessage("*SSL connection requested*");
+    }
+
+    [Fact]
     public async Task Options_that_are_wrong_stop_the_host_and_all_are_told_without_the_password()
     {
         HostApplicationBuilder builder = Host.CreateEmptyApplicationBuilder(null);

@@ -72,6 +72,21 @@ public sealed class TransactionTests : IAsyncLifetime
         TimeProvider.System.GetElapsedTime(start).Should().BeGreaterThan(TimeSpan.FromMilliseconds(250));
     }
 
+    [Fact]
+    public async Task A_statement_timeout_that_is_shorter_than_the_wait_is_the_end_of_the_wait()
+    {
+        IdempotencyClaimRequest request = Request();
+        await using DbTransaction owner = await _store.BeginTransactionAsync(_connection, Patience);
+        await _store.ClaimAsync(request, owner);
+        await using NpgsqlConnection other = await _database.Source.OpenConnectionAsync();
+        await using DbTransaction transaction = await _store.BeginTransactionAsync(other, Patience);
+        await other.ExecuteAsync("SET LOCAL statement_timeout = '100ms'");
+
+        IdempotencyClaim claim = await _store.ClaimAsync(request, transaction);
+
+        claim.Status.Should().Be(IdempotencyClaimStatus.InProgress);
+    }
+
     [Theory]
     [InlineData(false)]
     [InlineData(true)]
