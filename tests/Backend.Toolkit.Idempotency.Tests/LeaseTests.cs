@@ -440,7 +440,7 @@ public sealed class LeaseTests : Fixture
             {
                 await cancellation.CancelAsync();
                 return 1;
-            }, Json.Default.Int32);
+            }, Json.Default.Int32, cancellation.Token);
         });
 
         first.Number.Should().Be(1);
@@ -651,5 +651,47 @@ public sealed class LeaseTests : Fixture
         public bool IsEnabled(LogLevel logLevel) => true;
 
         public void Log<TState>(LogLevel logLevel, EventId eventId, TState state, Exception? exception, Func<TState, Exception?, string> formatter) => throw new IOException("the disk is full");
+    }
+
+    [Fact]
+    public async Task A_renewal_that_is_answered_late_counts_from_when_it_was_sent()
+    {
+        IdempotentExecutor executor = Executor();
+        await using IdempotentOperation operation = await executor.BeginAsync(new IdempotencyScope("orders"), "key", Body);
+        var reply = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
+        Store.After = (verb, _) => verb == Verb.Renew && Store.Calls(Verb.Renew) == 1 ? reply.Task : Task.CompletedTask;
+        Time.Advance(TimeSpan.FromSeconds(10));
+        Time.Advance(TimeSpan.FromSeconds(5));
+        Store.Fail(Verb.Renew);
+        reply.SetResult();
+        // It is taken in when the next beat tries again.
+        SpinWait.SpinUntil(
+            () =>
+            {
+                Time.Advance(TimeSpan.FromMilliseconds(1));
+                return Store.Calls(Verb.Renew) > 1;
+            },
+            TimeSpan.FromSeconds(30)).Should().BeTrue();
+
+        Time.Advance(Start.AddSeconds(39.9) - Time.GetUtcNow());
+        bool before = operation.IsLeaseLost;
+        Time.Advance(TimeSpan.FromSeconds(0.2));
+
+        (before, operation.IsLeaseLost).Should().Be((false, true));
+    }
+
+    [Fact]
+    public async Task A_cancellation_of_the_actions_own_comes_out_as_it_is()
+    {
+        using var cancellation = new CancellationTokenSource();
+        using var own = new CancellationTokenSource();
+        Func<Task> run = async () => await RunAsync(Executor(), token: cancellation.Token, within: async (_, _) =>
+        {
+            await cancellation.CancelAsync();
+            await own.CancelAsync();
+            own.Token.ThrowIfCancellationRequested();
+        });
+
+        (await run.Should().ThrowAsync<OperationCanceledException>()).Which.CancellationToken.Should().Be(own.Token);
     }
 }
