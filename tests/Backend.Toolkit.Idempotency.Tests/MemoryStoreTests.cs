@@ -262,4 +262,18 @@ public sealed class MemoryStoreTests
 
         log.Entries.Should().ContainSingle().Which.Id.Should().Be(8);
     }
+
+    [Fact]
+    public async Task A_waiter_is_woken_when_another_takes_over_from_whom_it_waits_for()
+    {
+        var store = new MemoryIdempotencyStore(new MemoryIdempotencyStoreOptions(), _time);
+        var request = new IdempotencyClaimRequest { Key = default, Fingerprint = default, Lease = TimeSpan.FromSeconds(30), Retention = TimeSpan.FromHours(1) };
+        IdempotencyClaim owner = await store.BeginAsync(request);
+        Task waiting = store.WaitAsync(owner.Key, owner.Fence, TimeSpan.FromHours(1)).AsTask();
+        _time.Advance(TimeSpan.FromSeconds(30));
+
+        (await store.BeginAsync(request)).Status.Should().Be(IdempotencyClaimStatus.Started);
+
+        await waiting.WaitAsync(TimeSpan.FromSeconds(10), TimeProvider.System);
+    }
 }
