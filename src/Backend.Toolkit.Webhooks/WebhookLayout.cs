@@ -65,7 +65,7 @@ internal sealed class WebhookLayout
             rest = rest[length..];
         }
 
-        bool clear = parts.Count == parts.Distinct().Count();
+        bool clear = parts.Count(part => part is Id) <= 1 && parts.Count(part => part is Timestamp) <= 1;
         for (int i = 0; i < parts.Count; i++)
         {
             clear &= parts[i] is not (Id or Timestamp) || (i + 1 < parts.Count && parts[i + 1] is not (Id or Timestamp) && !char.IsAsciiDigit(parts[i + 1][0]));
