@@ -97,8 +97,20 @@ internal sealed class WebhookLayout
     public static bool TryReadTimestamp(ReadOnlySpan<char> text, out long seconds)
     {
         seconds = 0;
-        return text.Length is >= 1 and <= MostTimestampDigits && !text.ContainsAnyExceptInRange('0', '9')
-            && long.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out seconds);
+        if (text.Length is < 1 or > MostTimestampDigits)
+        {
+            return false;
+        }
+
+        foreach (char character in text)
+        {
+            if (!char.IsAsciiDigit(character))
+            {
+                return false;
+            }
+        }
+
+        return long.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out seconds);
     }
 
     /// <summary>Writes what is signed before the body; id and timestamp are ASCII, as they stand in the headers.</summary>
