@@ -162,6 +162,7 @@ public sealed class PackedPackageTests(PackedPackages packed) : IClassFixture<Pa
             Type options = method.GetParameters()[2].ParameterType.GetGenericArguments()[0];
             string configure = options.GetProperty("Limits") is not null ? ", options => options.Limits.Add(new())"
                 : options.GetProperty("RandomKey") is not null ? ", options => options.RandomKey = true"
+                : options.GetProperty("MinimumSecretBytes") is not null ? ", options => options.Keys.Add(new(WebhookKey.NewSecret()))"
                 : "";
             added.Add($"builder.Services.{method.Name}{(method.IsGenericMethod ? "<string>" : "")}(\"packed\"{configure});");
             foreach (Type type in services.Where(service => service.IsKeyedService).Select(service => service.ServiceType))
