@@ -158,11 +158,13 @@ public sealed class PackedPackageTests(PackedPackages packed) : IClassFixture<Pa
             var services = new ServiceCollection();
             (method.IsGenericMethod ? method.MakeGenericMethod(typeof(string)) : method).Invoke(null, [services, "packed", null]);
 
-            // Limits and keys have no default.
+            // Limits, keys and databases have no default; nobody connects.
             Type options = method.GetParameters()[2].ParameterType.GetGenericArguments()[0];
             string configure = options.GetProperty("Limits") is not null ? ", options => options.Limits.Add(new())"
                 : options.GetProperty("RandomKey") is not null ? ", options => options.RandomKey = true"
                 : options.GetProperty("MinimumSecretBytes") is not null ? ", options => options.Keys.Add(new(WebhookKey.NewSecret()))"
+                : options.GetProperty("ConnectionString") is not null ? $", options => options.ConnectionString = \"{(options.Namespace!.EndsWith(".Sqlite", StringComparison.Ordinal) ? "Data Source=packed.db" : "Host=127.0.0.1")}\""
+                : options.GetProperty("Connection") is not null ? ", options => options.Connection = StackExchange.Redis.ConnectionMultiplexer.Connect(\"127.0.0.1:1,abortConnect=false,connectTimeout=1\")"
                 : "";
             added.Add($"builder.Services.{method.Name}{(method.IsGenericMethod ? "<string>" : "")}(\"packed\"{configure});");
             foreach (Type type in services.Where(service => service.IsKeyedService).Select(service => service.ServiceType))
