@@ -78,7 +78,7 @@ internal static class RecordScripts
         return 1
         """);
 
-    /// <summary>ARGV: fence, state, status and content, life (ms), before the names of channels. When the reply was lost, the second call writes what is there: <c>WAIT</c> waits for writes.</summary>
+    /// <summary>ARGV: fence, state, status and content, life (ms), before the names of channels.</summary>
     public static Script Complete { get; } = new("""
         local head = redis.call('GETRANGE', KEYS[1], 0, 50)
         local kind = head:sub(1, 3)
@@ -91,7 +91,6 @@ internal static class RecordScripts
           return 1
         end
         if kind == 'i1c' or kind == 'i1t' then
-          redis.call('SETRANGE', KEYS[1], 0, 'i')
           return 1
         end
         return 0

@@ -125,6 +125,7 @@ public sealed class RedisIdempotencyStore : IIdempotencyStore
 
         string name = Key(settings, key);
         byte[] owned = Record.Owned(fence);
+        bool isLast = false;
         Channel channel = Channels.Join(name);
         try
         {
@@ -147,9 +148,9 @@ public sealed class RedisIdempotencyStore : IIdempotencyStore
                 }
             }
         }
-        catch (IdempotencyStoreException) when (Left() == TimeSpan.Zero)
+        catch (IdempotencyStoreException exception) when (isLast && exception.InnerException is TimeoutException)
         {
-            // The time is over, whatever the store says.
+            // The call was given all that was left of the wait. (A timer may end a moment before the clock says so.)
         }
         finally
         {
@@ -162,7 +163,12 @@ public sealed class RedisIdempotencyStore : IIdempotencyStore
             return left > TimeSpan.Zero ? left : TimeSpan.Zero;
         }
 
-        TimeSpan Patience() => Left() is var left && left < settings.StoreTimeout ? left : settings.StoreTimeout;
+        TimeSpan Patience()
+        {
+            TimeSpan left = Left();
+            isLast = left < settings.StoreTimeout;
+            return isLast ? left : settings.StoreTimeout;
+        }
 
         async Task<byte[]?> HeadAsync() => await settings.Database.StringGetRangeAsync(name, 0, owned.Length - 1, CommandFlags.DemandMaster).ConfigureAwait(false);
     }

@@ -141,6 +141,23 @@ public sealed class FileTests : IAsyncDisposable
     }
 
     [Fact]
+    public async Task Phases_of_an_expired_record_do_not_come_back_when_its_key_is_taken_over()
+    {
+        SqliteIdempotencyStore store = _database.CreateStore();
+        IdempotencyClaimRequest request = Request();
+        IdempotencyClaim expired = await store.BeginAsync(request);
+        await store.SavePhaseAsync(expired.Key, expired.Fence, "charge", new byte[1]);
+        _database.Shift(TimeSpan.FromHours(25));
+        await store.BeginAsync(request);
+        _database.Shift(Lease);
+
+        IdempotencyClaim takenOver = await store.BeginAsync(request);
+
+        takenOver.Status.Should().Be(IdempotencyClaimStatus.Started);
+        takenOver.Phases.Should().BeEmpty();
+    }
+
+    [Fact]
     public async Task Expired_records_go_in_batches_with_their_phases_and_live_ones_stay()
     {
         SqliteIdempotencyStore store = _database.CreateStore(o => o.CleanupBatch = 10);
