@@ -90,7 +90,7 @@ internal static class IdempotencyKeyField
 
             if (c is ' ' or '"' or '\\' or ',' or ';')
             {
-                return $"A key with '{c}' must be a string in quotes.";
+                return string.Create(CultureInfo.InvariantCulture, $"A key with U+{(int)c:X4} must be a string in quotes.");
             }
         }
 

@@ -27,7 +27,11 @@ internal sealed class IdempotencyMiddleware(RequestDelegate next, HttpIdempotenc
             return context.Features.Get<RequestIdempotency>() is null ? InvokeAsync(context, endpoint, attribute, settings, lines) : next(context);
         }
 
-        context.Features.Set(attribute.WithoutKey);
+        if (!ReferenceEquals(attribute.OptionalHeader, settings.HeaderName))
+        {
+            attribute.OptionalHeader = settings.HeaderName;
+        }
+
         return next(context);
     }
 

@@ -22,8 +22,10 @@ public sealed class IdempotentAttribute(string? executor = null) : Attribute, IR
 
     internal bool NeedsKey => KeyRequired || Mode == IdempotencyMode.Transaction;
 
-    /// <summary>Says that the middleware ran and that there was no key: one for all such requests, so that they cost no memory.</summary>
-    internal RequestIdempotency WithoutKey => field ??= new RequestIdempotency(this, null);
+    /// <summary>
+    /// Set by the middleware when it lets a request of these endpoints pass without a key: the header that it looked for. A feature for each such request would cost more than all the rest.
+    /// </summary>
+    internal string? OptionalHeader { get; set; }
 
     /// <inheritdoc/>
     public void OnResourceExecuting(ResourceExecutingContext context)

@@ -114,9 +114,25 @@ public sealed class GuardTests
             app.MapPost("/second", () => "second").RequireIdempotency("orders");
         }, setup => setup.Outside = app => app.UseRouting());
 
-        Answer answer = await server.AskAsync("/first", key: null);
+        Answer answer = await server.AskAsync("/first");
 
         answer.Status.Should().Be(500);
+    }
+
+    [Fact]
+    public async Task An_optional_key_that_the_middleware_does_not_see_fails_also_after_requests_without_one()
+    {
+        await using Server server = await Server.StartAsync(app =>
+        {
+            app.UseRouting();
+            app.UseWhen(context => !context.Request.Headers.ContainsKey("Idempotency-Key"), branch => branch.UseIdempotency());
+            app.MapPost("/", () => "ran").RequireIdempotency("orders", keyRequired: false);
+        }, setup => setup.Use = false);
+
+        Answer without = await server.AskAsync("/", key: null);
+        Answer with = await server.AskAsync("/");
+
+        (without.Status, with.Status).Should().Be((200, 500));
     }
 
     [Fact]

@@ -1,0 +1,1 @@
+return Comparison.Run(args);
