@@ -174,7 +174,9 @@ internal sealed class IdempotencyMiddleware(RequestDelegate next, HttpIdempotenc
             }
 
             TimeSpan limit = LimitOf(context, settings);
-            ITimer? timer = limit == Timeout.InfiniteTimeSpan ? null : time.CreateTimer(static lifetime => ((CancellationTokenSource)lifetime!).Cancel(), lifetime, limit, Timeout.InfiniteTimeSpan);
+            // Asynchronously: what the handler has registered may throw, which nothing would catch on a timer's thread.
+            ITimer? timer = limit == Timeout.InfiniteTimeSpan ? null : time.CreateTimer(
+                static lifetime => _ = ((CancellationTokenSource)lifetime!).CancelAsync(), lifetime, limit, Timeout.InfiniteTimeSpan);
             try
             {
                 var run = new ProtectedRun(context, settings, operation, attribute, entry.Executor.MaxOutcomeBytes, logger);
