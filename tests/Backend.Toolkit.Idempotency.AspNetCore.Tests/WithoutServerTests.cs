@@ -14,11 +14,12 @@ public sealed class WithoutServerTests
     private readonly CancellationTokenSource _client = new();
     private RequestDelegate _handler = static _ => Task.CompletedTask;
     private Action<HttpIdempotencyOptions>? _options;
+    private IdempotencyMode _mode;
 
     [Fact]
     public async Task A_client_that_has_gone_before_the_claim_claims_nothing()
     {
-        await _client.CancelAsync();
+        _context.Request.Body = new HookStream(onRead: _client.Cancel);
 
         await RunAsync();
 
@@ -42,6 +43,25 @@ public sealed class WithoutServerTests
         await RunAsync();
 
         _store.Calls(Verb.Complete).Should().Be(1);
+    }
+
+    [Fact]
+    public async Task A_transaction_is_rolled_back_before_its_failure_is_answered()
+    {
+        var connection = new TestConnection();
+        bool? rolledBack = null;
+        _mode = IdempotencyMode.Transaction;
+        _context.Features.Set<IHttpResponseBodyFeature>(new StreamResponseBodyFeature(new HookStream(onWrite: () => rolledBack = connection.Transactions.Single().IsRolledBack)));
+        _handler = async context =>
+        {
+            await context.GetIdempotentOperation().BeginTransactionAsync(connection);
+            context.Response.StatusCode = 500;
+            await context.Response.WriteAsync("no");
+        };
+
+        await RunAsync();
+
+        rolledBack.Should().BeTrue();
     }
 
     [Fact]
@@ -172,7 +192,7 @@ public sealed class WithoutServerTests
 
         _context.Request.Headers["Idempotency-Key"] = "key-1";
         _context.RequestAborted = _client.Token;
-        _context.SetEndpoint(new Endpoint(_handler, new EndpointMetadataCollection(new IdempotentAttribute()), "endpoint"));
+        _context.SetEndpoint(new Endpoint(_handler, new EndpointMetadataCollection(new IdempotentAttribute { Mode = _mode }), "endpoint"));
         return app.Build()(_context);
     }
 
@@ -181,6 +201,22 @@ public sealed class WithoutServerTests
         public override ValueTask WriteAsync(ReadOnlyMemory<byte> buffer, CancellationToken cancellationToken = default) => ValueTask.FromException(new IOException("broken"));
 
         public override Task WriteAsync(byte[] buffer, int offset, int count, CancellationToken cancellationToken) => Task.FromException(new IOException("broken"));
+    }
+
+    /// <summary>Empty to who reads; tells of reads and writes.</summary>
+    private sealed class HookStream(Action? onRead = null, Action? onWrite = null) : MemoryStream
+    {
+        public override ValueTask<int> ReadAsync(Memory<byte> buffer, CancellationToken cancellationToken = default)
+        {
+            onRead?.Invoke();
+            return ValueTask.FromResult(0);
+        }
+
+        public override ValueTask WriteAsync(ReadOnlyMemory<byte> buffer, CancellationToken cancellationToken = default)
+        {
+            onWrite?.Invoke();
+            return ValueTask.CompletedTask;
+        }
     }
 
     private sealed class ForwardOnly(byte[] content) : MemoryStream(content)
