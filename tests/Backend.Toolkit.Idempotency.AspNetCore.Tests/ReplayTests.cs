@@ -26,6 +26,7 @@ public sealed class ReplayTests
 
         second.ShouldBeReplayOf(first);
         other.IsReplay.Should().BeFalse();
+        first.Headers.GetValueOrDefault("ETag").Should().Be(path == "/on-starting" ? "\"last, then first registered\"" : null);
         runs.Should().Be(2);
         server.Errors.Should().BeEmpty();
     }

@@ -81,7 +81,7 @@ internal sealed class Server : IAsyncDisposable
 
     public Task<HttpResponseMessage> PostAsync(string path, string? key = "key-1", string body = "two apples", CancellationToken token = default, HttpClient? client = null, Action<HttpRequestMessage>? change = null)
     {
-        var request = new HttpRequestMessage(HttpMethod.Post, path) 
+        var request = new HttpRequestMessage(HttpMethod.Post, path)
         {
             Content = new StringContent(body, Encoding.UTF8, "text/plain"),
             Version = _protocols == HttpProtocols.Http2 ? HttpVersion.Version20 : HttpVersion.Version11,
