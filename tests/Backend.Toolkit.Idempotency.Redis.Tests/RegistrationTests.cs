@@ -1,10 +1,10 @@
 using System.Globalization;
+using Backend.Toolkit.Tests;
 using Microsoft.Extensions.Configuration;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Hosting;
 using Microsoft.Extensions.Logging;
 using Microsoft.Extensions.Options;
-using Backend.Toolkit.Tests;
 using StackExchange.Redis;
 using static Backend.Toolkit.Idempotency.Redis.Tests.Stores;
 
