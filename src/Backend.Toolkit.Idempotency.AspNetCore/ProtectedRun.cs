@@ -250,9 +250,9 @@ internal sealed class ProtectedRun : IAsyncDisposable
 
     private void TellLength()
     {
-        // Trailers need a body without a length in HTTP/1.1.
+        // Trailers need a body without a length in HTTP/1.1. An empty response has not started: others such as UseStatusCodePages may write one yet, to this one and to its replays.
         IHeaderDictionary headers = _response.Headers;
-        if (headers.ContentLength is null && headers.TransferEncoding.Count == 0 && headers.Trailer.Count == 0 && CanHaveBody(_response.StatusCode))
+        if (_buffer.Length > 0 && headers.ContentLength is null && headers.TransferEncoding.Count == 0 && headers.Trailer.Count == 0 && CanHaveBody(_response.StatusCode))
         {
             headers.ContentLength = _buffer.Length;
         }

@@ -35,6 +35,18 @@ public sealed class OutcomeTests
         (second.Status, second.Body, second.IsReplay).Should().Be((status, isStored ? "1" : "2", isStored));
     }
 
+    [Fact]
+    public async Task An_empty_refusal_and_its_replay_get_the_body_that_others_write()
+    {
+        await using Server server = await Server.StartAsync(app => app.MapPost("/", () => Results.StatusCode(400)).RequireIdempotency("orders"), setup => setup.Outside = app => app.UseStatusCodePages());
+
+        Answer first = await server.AskAsync("/");
+        Answer second = await server.AskAsync("/");
+
+        first.Body.Should().Contain("400");
+        (second.Status, second.Body, second.IsReplay).Should().Be((400, first.Body, true));
+    }
+
     [Theory]
     [InlineData("/500")]
     [InlineData("/503")]

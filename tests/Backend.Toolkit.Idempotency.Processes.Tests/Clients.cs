@@ -11,8 +11,12 @@ internal sealed class Clients : IDisposable
 
     private readonly HttpClient _http = new(new SocketsHttpHandler { PooledConnectionIdleTimeout = TimeSpan.FromSeconds(2) }) { Timeout = TimeSpan.FromSeconds(30) };
     private readonly ConcurrentQueue<Exchange> _history = new();
+    private long _longestStall;
 
     public IReadOnlyCollection<Exchange> History => _history;
+
+    /// <summary>How much later than asked for a pause has ended: what a busy machine adds to everything.</summary>
+    public TimeSpan LongestStall => TimeSpan.FromTicks(Volatile.Read(ref _longestStall));
 
     public async Task<Exchange> SendAsync(Uri node, string key, string body)
     {
@@ -46,7 +50,13 @@ internal sealed class Clients : IDisposable
                 return answer;
             }
 
+            long begun = TimeProvider.System.GetTimestamp();
             await Task.Delay(Pause, TimeProvider.System, patience.Token);
+            long stall = (TimeProvider.System.GetElapsedTime(begun) - Pause).Ticks;
+            if (stall > Volatile.Read(ref _longestStall))
+            {
+                Volatile.Write(ref _longestStall, stall);
+            }
         }
     }
 

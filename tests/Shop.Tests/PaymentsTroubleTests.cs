@@ -113,17 +113,23 @@ public sealed class PaymentsTroubleTests
     }
 
     [Fact]
-    public async Task Customers_who_hang_up_are_not_held_against_payments()
+    public async Task Customers_who_hang_up_are_not_held_against_payments_and_find_their_order_paid()
     {
-        await using RunningShop shop = await RunningShop.StartAsync("--OutboundPolicies:payments:Budget:Total=00:10:00", "--RequestBudget:Maximum=00:10:00", "--OutboundPolicies:payments:CircuitBreaker:ConsecutiveFailures=2");
-        await shop.TellPaymentsAsync("hanging");
+        await using RunningShop shop = await RunningShop.StartAsync(
+            "--OutboundPolicies:payments:Budget:Total=00:00:30", "--OutboundPolicies:payments:Attempt:Total=00:00:20", "--RequestBudget:Maximum=00:00:40", "--Idempotency:orders:MaxWait=00:00:20");
+        await shop.TellPaymentsAsync("slow", delayMs: 1000);
         using var hangUp = new CancellationTokenSource();
-        Task[] orders = [.. Enumerable.Range(0, 6).Select(_ => shop.OrderAsync(cancellationToken: hangUp.Token))];
+        Task<HttpResponseMessage>[] orders = [.. Enumerable.Range(0, 6).Select(i => shop.OrderAsync(key: $"{i}", cancellationToken: hangUp.Token))];
         await RealTime.UntilAsync(async () => (await shop.ChargesAsync()).Calls == orders.Length, "all orders are at payments");
 
         await hangUp.CancelAsync();
-        await RealTime.UntilAsync(async () => (await shop.StateAsync()).Answers.GetValueOrDefault(499) == orders.Length, "the shop has seen them go");
+        Func<Task> all = () => Task.WhenAll(orders);
+        await all.Should().ThrowAsync<OperationCanceledException>();
+        HttpResponseMessage[] repeats = await Task.WhenAll(Enumerable.Range(0, 6).Select(i => shop.OrderAsync(key: $"{i}")));
 
+        repeats.Should().OnlyContain(repeat => repeat.StatusCode == HttpStatusCode.Created && repeat.Headers.Contains("Idempotent-Replayed"));
+        (await shop.ChargesAsync()).Should().Be(new ChargeCount(Calls: 6, Charged: 6));
+        (await shop.OrdersAsync()).Should().HaveCount(6).And.OnlyContain(order => order.Status == OrderStatus.Paid);
         ShopState state = await shop.StateAsync();
         state.Circuit.Should().Be(CircuitState.Closed);
         state.Retries.Should().Be(0);

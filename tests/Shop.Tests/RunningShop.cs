@@ -44,12 +44,9 @@ internal sealed class RunningShop : IAsyncDisposable
     public Task<HttpResponseMessage> OrderAsync(string item = "teapot", int cents = 1250, string? key = null, CancellationToken cancellationToken = default) =>
         PostOrderAsync(JsonContent.Create(new { item, cents }), key ?? Guid.NewGuid().ToString(), cancellationToken);
 
-    public async Task<HttpResponseMessage> PostOrderAsync(HttpContent content, string key, CancellationToken cancellationToken = default)
-    {
-        using var request = new HttpRequestMessage(HttpMethod.Post, "orders") { Content = content };
-        request.Headers.TryAddWithoutValidation("Idempotency-Key", key);
-        return await Client.SendAsync(request, cancellationToken);
-    }
+    public Task<HttpResponseMessage> PostOrderAsync(HttpContent content, string key, CancellationToken cancellationToken = default) => PostAsync(Client, new Uri("orders", UriKind.Relative), content, key, cancellationToken);
+
+    public static Task<HttpResponseMessage> PostOrderAsync(HttpClient client, Uri address, string key) => PostAsync(client, address, JsonContent.Create(new { item = "teapot", cents = 1250 }), key, default);
 
     public async Task TellPaymentsAsync(string mode, double ratio = 1, int delayMs = 0) =>
         (await Payments.PostAsJsonAsync("faults", new { mode, ratio, delayMs })).EnsureSuccessStatusCode();
@@ -64,6 +61,13 @@ internal sealed class RunningShop : IAsyncDisposable
     public async Task<Page<Order>> PageAsync(string address) => (await Client.GetFromJsonAsync<Page<Order>>(address, Json))!;
 
     public static async Task<Order> ReadOrderAsync(HttpResponseMessage response) => (await response.Content.ReadFromJsonAsync<Order>(Json))!;
+
+    private static async Task<HttpResponseMessage> PostAsync(HttpClient client, Uri address, HttpContent content, string key, CancellationToken cancellationToken)
+    {
+        using var request = new HttpRequestMessage(HttpMethod.Post, address) { Content = content };
+        request.Headers.TryAddWithoutValidation("Idempotency-Key", key);
+        return await client.SendAsync(request, cancellationToken);
+    }
 
     public async ValueTask DisposeAsync()
     {

@@ -82,7 +82,7 @@ public sealed partial class RunningTests
             Task<string> rest = shop.StandardOutput.ReadToEndAsync();
             using var client = new HttpClient { Timeout = TimeSpan.FromSeconds(15) };
             (await client.PostAsJsonAsync($"{paymentsAddress}/faults", new { mode = "slow", delayMs = 400 })).EnsureSuccessStatusCode();
-            Task<HttpResponseMessage> order = client.SendAsync(new HttpRequestMessage(HttpMethod.Post, $"{address}/orders") { Headers = { { "Idempotency-Key", "one" } }, Content = JsonContent.Create(new { item = "teapot", cents = 1250 }) });
+            Task<HttpResponseMessage> order = RunningShop.PostOrderAsync(client, new Uri($"{address}/orders"), "one");
             await RealTime.UntilAsync(async () => (await client.GetFromJsonAsync<ChargeCount>($"{paymentsAddress}/charges"))!.Calls == 1, "the order is at payments");
 
             using Process kill = Process.Start("sh", ["-c", $"kill -TERM {shop.Id}"]);
@@ -137,14 +137,14 @@ public sealed partial class RunningTests
         }
     }
 
-    private static Process StartProcess(params string[] settings) => Process.Start(
+    internal static Process StartProcess(params string[] settings) => Process.Start(
         new ProcessStartInfo("dotnet", [Path.Combine(AppContext.BaseDirectory, "Shop.dll"), "--urls=http://127.0.0.1:0", .. settings])
         {
             RedirectStandardOutput = true,
             RedirectStandardError = true,
         })!;
 
-    private static async Task<string> ReadAddressAsync(Process shop)
+    internal static async Task<string> ReadAddressAsync(Process shop)
     {
         string? line = null;
         await RealTime.MeasureAsync(async () => line = await shop.StandardOutput.ReadLineAsync());
