@@ -153,6 +153,18 @@ public sealed class TransactionTests : Fixture
     }
 
     [Fact]
+    public async Task A_transaction_that_somebody_else_ended_is_told_as_that()
+    {
+        IdempotentExecutor executor = Executor();
+        Func<Task> run = async () => await RunInTransactionAsync(executor, async _ => await _connection.CloseAsync());
+
+        await run.Should().ThrowAsync<InvalidOperationException>().WithMessage("*neither commits, nor rolls back, nor disposes of the transaction or its connection*");
+
+        Store.Calls(Verb.CompleteAndCommit).Should().Be(0);
+        Last.IsCommitted.Should().BeFalse();
+    }
+
+    [Fact]
     public async Task A_commit_that_fails_is_not_tried_again()
     {
         IdempotentExecutor executor = Executor(o => o.StoreRequired = false);
