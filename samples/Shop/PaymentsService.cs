@@ -148,7 +148,7 @@ internal sealed class PaymentsService : IHostedService, IAsyncDisposable
     {
         using SqliteConnection connection = Connect();
         using SqliteCommand command = connection.CreateCommand();
-        command.CommandText = "INSERT INTO charges (key, order_id, cents) VALUES ($key, $order, $cents) ON CONFLICT (key) DO UPDATE SET key = key RETURNING order_id, cents";
+        command.CommandText = "PRAGMA synchronous = NORMAL; INSERT INTO charges (key, order_id, cents) VALUES ($key, $order, $cents) ON CONFLICT (key) DO UPDATE SET key = key RETURNING order_id, cents";
         command.Parameters.AddWithValue("$key", key);
         command.Parameters.AddWithValue("$order", charge.OrderId);
         command.Parameters.AddWithValue("$cents", charge.Cents);

@@ -1,8 +1,9 @@
 // An order service that charges through a payments service, over HTTP, and stays up when payments does not.
 //   dotnet run --project samples/Shop                 serves until Ctrl-C
-//   dotnet run --project samples/Shop -- --tour       plays an incident, with the toolkit and without, and prints what users saw
+//   dotnet run --project samples/Shop -- --tour       plays incidents, with the toolkit and without, and prints what users saw
 //   --export http://127.0.0.1:5080  prints all orders of a shop that runs, page by page, a line of JSON each
 //   --redis localhost:6379         shares the clients' limits with other shops on that Redis
+//   --postgres CONNECTION          keeps the orders, and the keys they were sent under, in a PostgreSQL that other shops may share
 //   --urls http://127.0.0.1:6000   another address    --data FOLDER   keeps the orders in FOLDER/orders.db    --plain true   without the toolkit
 using Shop;
 

@@ -61,7 +61,7 @@ internal static class ShopApplication
         }
         else
         {
-            services.AddSqliteIdempotencyStore((o, provider) => o.ConnectionString = provider.GetRequiredService<ShopDatabase>().ConnectionString);
+            services.AddSqliteIdempotencyStore((o, provider) => (o.ConnectionString, o.SurvivePowerLoss) = (provider.GetRequiredService<ShopDatabase>().ConnectionString, provider.GetRequiredService<ShopDatabase>().IsKept));
         }
 
         // Orders are listed page by page.
@@ -90,7 +90,7 @@ internal static class ShopApplication
         services.AddSingleton(TimeProvider.System);
         services.AddSingleton(_ => new ShopDatabase(configuration["data"], configuration["postgres"]));
         services.AddSingleton<OrderStore>();
-        services.AddScoped(provider => provider.GetRequiredService<ShopDatabase>().Source.CreateConnection()); // of a request: it outlives the handler, for the commit
+        services.AddScoped(provider => provider.GetRequiredService<ShopDatabase>().Connect()); // of a request: it outlives the handler, for the commit
         services.AddScoped<PlaceOrder>();
         services.AddSingleton<Traffic>();
         services.AddSingleton(provider => new PaymentsService(provider.GetRequiredService<ShopDatabase>().Folder));

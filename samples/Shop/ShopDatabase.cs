@@ -1,3 +1,4 @@
+using System.Data;
 using System.Data.Common;
 using Backend.Toolkit.Pagination;
 using Microsoft.Data.Sqlite;
@@ -38,6 +39,29 @@ internal sealed class ShopDatabase : IDisposable
     public DbDataSource Source { get; }
 
     public SqlDialect Dialect => IsPostgreSql ? SqlDialect.PostgreSql : SqlDialect.Sqlite;
+
+    /// <summary>Whether the data outlives the shop. Then a commit waits for the disk.</summary>
+    public bool IsKept => IsPostgreSql || _temporary is null;
+
+    /// <summary>A connection that is opened later.</summary>
+    public DbConnection Connect()
+    {
+        DbConnection connection = Source.CreateConnection();
+        if (!IsKept)
+        {
+            connection.StateChange += static (sender, change) =>
+            {
+                if (change.CurrentState == ConnectionState.Open)
+                {
+                    using DbCommand command = ((DbConnection)sender).CreateCommand();
+                    command.CommandText = "PRAGMA synchronous = NORMAL";
+                    command.ExecuteNonQuery();
+                }
+            };
+        }
+
+        return connection;
+    }
 
     public void Dispose()
     {
