@@ -1,0 +1,194 @@
+using System.Diagnostics;
+using System.Globalization;
+using System.Net;
+using System.Net.Http.Headers;
+using System.Net.Sockets;
+
+namespace Backend.Toolkit.Webhooks.Delivery;
+
+/// <summary>
+/// Makes one attempt: a POST that is signed afresh, under one deadline over connection, headers and body. No redirects, cookies, decompression or proxy, 8 KB of the answer's body and 16 KB of its headers; the
+/// connection goes to an address that the rules let pass.
+/// </summary>
+internal sealed class AttemptSender : IDisposable
+{
+    private const int MaxResponseBytes = 8192;
+
+    private readonly Func<Settings> _settings;
+    private readonly TimeProvider _timeProvider;
+    private readonly HttpMessageInvoker _invoker;
+
+    /// <param name="settings">Gives those in force.</param>
+    /// <param name="timeProvider">The time.</param>
+    /// <param name="handler">Instead of real connections, for tests of what follows from an answer.</param>
+    public AttemptSender(Func<Settings> settings, TimeProvider timeProvider, HttpMessageHandler? handler = null)
+    {
+        _settings = settings;
+        _timeProvider = timeProvider;
+        _invoker = new HttpMessageInvoker(handler ?? new SocketsHttpHandler
+        {
+            AllowAutoRedirect = false,
+            UseCookies = false,
+            UseProxy = false,
+            AutomaticDecompression = DecompressionMethods.None,
+            MaxResponseHeadersLength = 16,
+            MaxResponseDrainSize = 0,
+            PooledConnectionLifetime = TimeSpan.FromMinutes(2),
+            PooledConnectionIdleTimeout = TimeSpan.FromSeconds(30),
+
+            // The receiver is somebody else: it gets no trace context.
+            ActivityHeadersPropagator = null,
+            ConnectCallback = ConnectAsync,
+        });
+    }
+
+    /// <summary>How a name is resolved; tests put their own in its place.</summary>
+    public Func<string, CancellationToken, Task<IPAddress[]>> Resolve { get; set; } = static (host, token) => Dns.GetHostAddressesAsync(host, token);
+
+    public async Task<Answer> SendAsync(WebhookClaim claim, CancellationToken stopping)
+    {
+        Settings settings = _settings();
+        long begun = _timeProvider.GetTimestamp();
+        using Activity? activity = Telemetry.StartAttempt(claim);
+        Answer answer;
+        try
+        {
+            answer = await SendAsync(claim, settings, begun, stopping).ConfigureAwait(false);
+        }
+        catch (Exception exception)
+        {
+            bool stopped = stopping.IsCancellationRequested && exception is OperationCanceledException;
+            answer = new Answer(null, _timeProvider.GetElapsedTime(begun), stopped ? null : Told(exception), [], null, exception is not SigningException);
+        }
+
+        activity?.SetTag("http.response.status_code", answer.Status);
+        activity?.SetStatus(answer.IsSuccess ? ActivityStatusCode.Unset : ActivityStatusCode.Error, answer.Error);
+        return answer;
+    }
+
+    public void Dispose() => _invoker.Dispose();
+
+    private async Task<Answer> SendAsync(WebhookClaim claim, Settings settings, long begun, CancellationToken stopping)
+    {
+        // Also here: the rules may have become stricter since the URL was given.
+        if (settings.Rules.Refusal(claim.Endpoint.Url, out Uri? uri) is string refusal)
+        {
+            throw new WebhookEndpointRefusedException(refusal);
+        }
+
+        DateTimeOffset now = _timeProvider.GetUtcNow();
+        using var request = new HttpRequestMessage(HttpMethod.Post, uri) { Content = new ReadOnlyMemoryContent(claim.Event.Payload) };
+        request.Content.Headers.ContentType = settings.ContentType;
+        request.Headers.TryAddWithoutValidation("User-Agent", settings.Options.UserAgent);
+        request.Headers.TryAddWithoutValidation("webhook-id", claim.Event.Id);
+        request.Headers.TryAddWithoutValidation("webhook-timestamp", now.ToUnixTimeSeconds().ToString(CultureInfo.InvariantCulture));
+        request.Headers.TryAddWithoutValidation("webhook-signature", Sign(claim, now, settings.Options));
+
+        using var deadline = new CancellationTokenSource(settings.Options.AttemptTimeout, _timeProvider);
+        using var either = CancellationTokenSource.CreateLinkedTokenSource(deadline.Token, stopping);
+        int? status = null;
+        byte[] response = [];
+        try
+        {
+            using HttpResponseMessage answer = await _invoker.SendAsync(request, either.Token).ConfigureAwait(false);
+            status = (int)answer.StatusCode;
+            TimeSpan? retryAfter = RetryAfter(answer.Headers.RetryAfter);
+            response = await ReadAsync(answer.Content, either.Token).ConfigureAwait(false);
+            return new Answer(status, _timeProvider.GetElapsedTime(begun), null, response, retryAfter);
+        }
+        catch (Exception) when (deadline.IsCancellationRequested && !stopping.IsCancellationRequested)
+        {
+            string phase = status is null ? "no answer" : "the answer did not end";
+            return new Answer(status, _timeProvider.GetElapsedTime(begun), string.Create(CultureInfo.InvariantCulture, $"{phase} within {settings.Options.AttemptTimeout.TotalSeconds:0.###} s"), response, null);
+        }
+        catch (Exception exception) when (status is not null && exception is HttpRequestException or IOException)
+        {
+            return new Answer(status, _timeProvider.GetElapsedTime(begun), "the answer broke off", response, null);
+        }
+    }
+
+    private static string Sign(WebhookClaim claim, DateTimeOffset now, WebhookDeliveryOptions options)
+    {
+        try
+        {
+            return Signature.Of(Secrets.Active(claim.Secrets, now, options), claim.Event.Id, now.ToUnixTimeSeconds(), claim.Event.Payload.Span);
+        }
+        catch (Exception exception)
+        {
+            throw new SigningException(exception);
+        }
+    }
+
+    private TimeSpan? RetryAfter(RetryConditionHeaderValue? header)
+    {
+        TimeSpan? time = header?.Delta ?? header?.Date - _timeProvider.GetUtcNow();
+        return time < TimeSpan.Zero ? TimeSpan.Zero : time;
+    }
+
+    private static async Task<byte[]> ReadAsync(HttpContent content, CancellationToken cancellationToken)
+    {
+        using Stream body = await content.ReadAsStreamAsync(cancellationToken).ConfigureAwait(false);
+        byte[] buffer = new byte[content.Headers.ContentLength is >= 0 and < MaxResponseBytes and long length ? (int)length + 1 : MaxResponseBytes + 1];
+        int read = await body.ReadAtLeastAsync(buffer, buffer.Length, throwOnEndOfStream: false, cancellationToken).ConfigureAwait(false);
+        return buffer[..Math.Min(read, MaxResponseBytes)];
+    }
+
+    private async ValueTask<Stream> ConnectAsync(SocketsHttpConnectionContext context, CancellationToken cancellationToken)
+    {
+        string host = context.DnsEndPoint.Host;
+        IPAddress[] records = IPAddress.TryParse(host, out IPAddress? literal) ? [literal] : await Resolve(host, cancellationToken).ConfigureAwait(false);
+        IReadOnlyList<IPAddress> addresses = _settings().Rules.Checked(records);
+        SocketException? last = null;
+        foreach (IPAddress address in addresses.OrderBy(address => address.AddressFamily == AddressFamily.InterNetworkV6))
+        {
+            var socket = new Socket(address.AddressFamily, SocketType.Stream, ProtocolType.Tcp) { NoDelay = true };
+            try
+            {
+                await socket.ConnectAsync(new IPEndPoint(address, context.DnsEndPoint.Port), cancellationToken).ConfigureAwait(false);
+                return new NetworkStream(socket, ownsSocket: true);
+            }
+            catch (SocketException exception)
+            {
+                socket.Dispose();
+                last = exception;
+            }
+            catch
+            {
+                socket.Dispose();
+                throw;
+            }
+        }
+
+        throw last!;
+    }
+
+    /// <summary>Said to who owns the endpoint, so nothing of what is inside: no address, no message of the platform.</summary>
+    private static string Told(Exception exception)
+    {
+        for (Exception? inner = exception; inner is not null; inner = inner.InnerException)
+        {
+            if (inner is WebhookEndpointRefusedException refused)
+            {
+                return "refused: " + refused.Message;
+            }
+
+            if (inner is SigningException)
+            {
+                return "the secret could not be read";
+            }
+        }
+
+        return exception switch
+        {
+            HttpRequestException { HttpRequestError: HttpRequestError.NameResolutionError } => "the host was not found",
+            HttpRequestException { HttpRequestError: HttpRequestError.ConnectionError } => "no connection",
+            HttpRequestException { HttpRequestError: HttpRequestError.SecureConnectionError } => "no secure connection",
+            HttpRequestException { HttpRequestError: HttpRequestError.ConfigurationLimitExceeded } => "the answer's headers are too large",
+            HttpRequestException { HttpRequestError: HttpRequestError.ResponseEnded } => "the connection ended before the answer",
+            HttpRequestException or IOException => "no valid answer",
+            _ => "the attempt failed",
+        };
+    }
+
+    private sealed class SigningException(Exception inner) : Exception(inner.Message, inner);
+}
