@@ -17,6 +17,7 @@ internal sealed class AttemptSender : IDisposable
     private readonly Func<Settings> _settings;
     private readonly TimeProvider _timeProvider;
     private readonly HttpMessageInvoker _invoker;
+    private readonly Signers _signers;
 
     /// <param name="settings">Gives those in force.</param>
     /// <param name="timeProvider">The time.</param>
@@ -25,6 +26,7 @@ internal sealed class AttemptSender : IDisposable
     {
         _settings = settings;
         _timeProvider = timeProvider;
+        _signers = new Signers(timeProvider);
         _invoker = new HttpMessageInvoker(handler ?? new SocketsHttpHandler
         {
             AllowAutoRedirect = false,
@@ -66,6 +68,9 @@ internal sealed class AttemptSender : IDisposable
         return answer;
     }
 
+    /// <summary>Secrets are unprotected afresh.</summary>
+    public void Forget() => _signers.Clear();
+
     public void Dispose() => _invoker.Dispose();
 
     private async Task<Answer> SendAsync(WebhookClaim claim, Settings settings, long begun, CancellationToken stopping)
@@ -76,13 +81,10 @@ internal sealed class AttemptSender : IDisposable
             throw new WebhookEndpointRefusedException(refusal);
         }
 
-        DateTimeOffset now = _timeProvider.GetUtcNow();
         using var request = new HttpRequestMessage(HttpMethod.Post, uri) { Content = new ReadOnlyMemoryContent(claim.Event.Payload) };
         request.Content.Headers.ContentType = settings.ContentType;
         request.Headers.TryAddWithoutValidation("User-Agent", settings.Options.UserAgent);
-        request.Headers.TryAddWithoutValidation("webhook-id", claim.Event.Id);
-        request.Headers.TryAddWithoutValidation("webhook-timestamp", now.ToUnixTimeSeconds().ToString(CultureInfo.InvariantCulture));
-        request.Headers.TryAddWithoutValidation("webhook-signature", Sign(claim, now, settings.Options));
+        Sign(request, claim, settings.Options);
 
         using var deadline = new CancellationTokenSource(settings.Options.AttemptTimeout, _timeProvider);
         using var either = CancellationTokenSource.CreateLinkedTokenSource(deadline.Token, stopping);
@@ -107,11 +109,15 @@ internal sealed class AttemptSender : IDisposable
         }
     }
 
-    private static string Sign(WebhookClaim claim, DateTimeOffset now, WebhookDeliveryOptions options)
+    private void Sign(HttpRequestMessage request, WebhookClaim claim, WebhookDeliveryOptions options)
     {
         try
         {
-            return Signature.Of(Secrets.Active(claim.Secrets, now, options), claim.Event.Id, now.ToUnixTimeSeconds(), claim.Event.Payload.Span);
+            _signers.Of(claim.Secrets, options).Sign(
+                request.Headers,
+                static (headers, name, value) => headers.TryAddWithoutValidation(name, value.ToString()),
+                claim.Event.Id,
+                claim.Event.Payload.Span);
         }
         catch (Exception exception)
         {

@@ -1,5 +1,4 @@
 using System.Globalization;
-using System.Security.Cryptography;
 using System.Text;
 
 namespace Backend.Toolkit.Webhooks.Delivery;
@@ -8,19 +7,14 @@ namespace Backend.Toolkit.Webhooks.Delivery;
 internal static class Secrets
 {
     private const string Prefix = "whsec_";
-    private const int ShortestBytes = 24;
-    private const int LongestBytes = 64;
     private const int Most = 5;
-
-    public static string New() => Prefix + Convert.ToBase64String(RandomNumberGenerator.GetBytes(32));
 
     /// <exception cref="ArgumentException">It is no secret of Standard Webhooks.</exception>
     public static string ThrowIfBad(string secret)
     {
-        byte[] buffer = new byte[LongestBytes + 1];
-        bool whole = secret.StartsWith(Prefix, StringComparison.Ordinal) && Convert.TryFromBase64String(secret[Prefix.Length..], buffer, out int length) && length is >= ShortestBytes and <= LongestBytes;
-        CryptographicOperations.ZeroMemory(buffer);
-        return whole ? secret : throw new ArgumentException("A secret must be whsec_ and 24 to 64 bytes in base64.", nameof(secret));
+        var options = new WebhookSignerOptions { Name = "The secret of an endpoint", Keys = { new WebhookKey(secret) } };
+        string? problem = secret.StartsWith(Prefix, StringComparison.Ordinal) ? options.Problems().FirstOrDefault() : "A secret must begin with whsec_.";
+        return problem is null ? secret : throw new ArgumentException(problem, nameof(secret));
     }
 
     public static string Add(string stored, string secret, DateTimeOffset othersExpire, DateTimeOffset now, WebhookDeliveryOptions options)
@@ -32,10 +26,13 @@ internal static class Secrets
         return string.Join('\n', others.Take(Most - 1).Prepend(Line(0, options.Protect is null ? secret : options.Protect(secret))));
     }
 
-    /// <summary>The secrets to sign with, newest first.</summary>
-    public static IEnumerable<string> Active(string stored, DateTimeOffset now, WebhookDeliveryOptions options) => Lines(stored)
+    /// <summary>The keys to sign with, newest first.</summary>
+    public static IEnumerable<WebhookKey> Keys(string stored, DateTimeOffset now, WebhookDeliveryOptions options) => Lines(stored)
         .Where(line => !HasExpired(line.Expires, now))
-        .Select(line => options.Unprotect is null ? line.Protected : options.Unprotect(line.Protected));
+        .Select(line => new WebhookKey(options.Unprotect is null ? line.Protected : options.Unprotect(line.Protected))
+        {
+            Expires = line.Expires == 0 ? null : DateTimeOffset.FromUnixTimeMilliseconds(line.Expires),
+        });
 
     private static bool HasExpired(long expires, DateTimeOffset now) => expires != 0 && expires <= now.ToUnixTimeMilliseconds();
 

@@ -67,7 +67,11 @@ public sealed class WebhookDeliveryWorker : IHostedService, IAsyncDisposable
     /// <summary>New options hold from the next claim on; what is under way ends under the old ones.</summary>
     /// <param name="options">The options.</param>
     /// <exception cref="Microsoft.Extensions.Options.OptionsValidationException">They are invalid; the old ones stay in force.</exception>
-    public void Update(WebhookDeliveryOptions options) => _settings = new Settings(options);
+    public void Update(WebhookDeliveryOptions options)
+    {
+        _settings = new Settings(options);
+        _sender.Forget();
+    }
 
     /// <summary>An event was handed to a transaction of this process: the store is asked after 10 ms, 20 ms, 40 ms and so on, until the poll interval is reached again.</summary>
     public void Wake()

@@ -42,7 +42,7 @@ public sealed class WebhookEndpoints
     /// <param name="audience">Whose events it gets.</param>
     /// <param name="url">Where they are posted.</param>
     /// <param name="types">The event types that it gets, 100 at most; null or empty: all.</param>
-    /// <param name="secret">A secret of Standard Webhooks: <c>whsec_</c> and 24 to 64 bytes in base64. Null: a new one of 32 bytes.</param>
+    /// <param name="secret">A secret of Standard Webhooks: <c>whsec_</c> and 24 to 1 024 bytes in base64. Null: a new one of 32 bytes.</param>
     /// <param name="cancellationToken">Ends the call.</param>
     /// <returns>The endpoint and its secret.</returns>
     /// <exception cref="WebhookEndpointRefusedException">The URL is refused.</exception>
@@ -57,7 +57,7 @@ public sealed class WebhookEndpoints
 
         ThrowIfRefused(settings, url);
         IReadOnlyList<string> checkedTypes = Checked(types ?? []);
-        secret = secret is null ? Secrets.New() : Secrets.ThrowIfBad(secret);
+        secret = secret is null ? WebhookKey.NewSecret() : Secrets.ThrowIfBad(secret);
         DateTimeOffset now = _timeProvider.GetUtcNow();
         var endpoint = new WebhookEndpoint($"ep_{Guid.CreateVersion7():N}", audience, url, checkedTypes, true, null, 0, null, null, now);
         await _store.InsertEndpointAsync(new WebhookEndpointRow(endpoint, Secrets.Add("", secret, now, now, settings.Options), 0), cancellationToken).ConfigureAwait(false);
@@ -115,7 +115,7 @@ public sealed class WebhookEndpoints
     {
         ArgumentOutOfRangeException.ThrowIfLessThan(overlap, TimeSpan.Zero);
         ArgumentOutOfRangeException.ThrowIfGreaterThan(overlap, TimeSpan.FromDays(30));
-        secret = secret is null ? Secrets.New() : Secrets.ThrowIfBad(secret);
+        secret = secret is null ? WebhookKey.NewSecret() : Secrets.ThrowIfBad(secret);
         DateTimeOffset now = _timeProvider.GetUtcNow();
         WebhookDeliveryOptions options = _settings.Options;
         await ChangeAsync(endpointId, row => row with { Secrets = Secrets.Add(row.Secrets, secret, now + overlap, now, options) }, cancellationToken).ConfigureAwait(false);
