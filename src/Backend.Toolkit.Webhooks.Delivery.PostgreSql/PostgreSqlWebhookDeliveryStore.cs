@@ -29,7 +29,8 @@ public sealed class PostgreSqlWebhookDeliveryStore : IWebhookDeliveryStore
     }
 
     /// <summary>Makes the tables and indexes that are not there yet, in the first schema of the search path.</summary>
-    public static string SchemaScript => Schema.Script;
+    /// <returns>SQL that may be run again.</returns>
+    public static string Script() => Schema.Script;
 
     /// <inheritdoc/>
     public async ValueTask PrepareAsync(CancellationToken cancellationToken = default)

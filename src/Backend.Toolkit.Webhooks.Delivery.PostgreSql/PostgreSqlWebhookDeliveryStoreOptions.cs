@@ -11,7 +11,7 @@ public sealed class PostgreSqlWebhookDeliveryStoreOptions : IValidOptions
     /// <summary>The application's own database. Default null: the <see cref="NpgsqlDataSource"/> that is registered.</summary>
     public NpgsqlDataSource? DataSource { get; set; }
 
-    /// <summary>Whether the store makes its tables when it starts; without, run <see cref="PostgreSqlWebhookDeliveryStore.SchemaScript"/>. Default true.</summary>
+    /// <summary>Whether the store makes its tables when it starts; without, run <see cref="PostgreSqlWebhookDeliveryStore.Script"/>. Default true.</summary>
     public bool CreateSchema { get; set; } = true;
 
     /// <summary>One sentence for each value that is out of range: the rule, the value. None when the options are valid.</summary>

@@ -34,7 +34,8 @@ public sealed class SqliteWebhookDeliveryStore : IWebhookDeliveryStore, IDisposa
     }
 
     /// <summary>Makes the tables and indexes that are not there yet.</summary>
-    public static string SchemaScript => Schema.Script;
+    /// <returns>SQL that may be run again.</returns>
+    public static string Script() => Schema.Script;
 
     private long Now => _timeProvider.GetUtcNow().ToUnixTimeMilliseconds();
 

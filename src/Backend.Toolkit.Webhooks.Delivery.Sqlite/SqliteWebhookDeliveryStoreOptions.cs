@@ -9,7 +9,7 @@ public sealed class SqliteWebhookDeliveryStoreOptions : IValidOptions
     /// <summary>The connection string of the application's own database, a file. It has no default.</summary>
     public string ConnectionString { get; set; } = "";
 
-    /// <summary>Whether the store makes its tables when it starts, and turns write-ahead logging on; without, run <see cref="SqliteWebhookDeliveryStore.SchemaScript"/>. Default true.</summary>
+    /// <summary>Whether the store makes its tables when it starts, and turns write-ahead logging on; without, run <see cref="SqliteWebhookDeliveryStore.Script"/>. Default true.</summary>
     public bool CreateSchema { get; set; } = true;
 
     /// <summary>One sentence for each value that is out of range: the rule, the value. None when the options are valid.</summary>

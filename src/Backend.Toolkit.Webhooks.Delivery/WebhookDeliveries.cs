@@ -2,7 +2,7 @@ namespace Backend.Toolkit.Webhooks.Delivery;
 
 /// <summary>
 /// What became of events: deliveries, attempts, dead letters; and another try. A redrive or a resend begins the schedule afresh under the same <c>webhook-id</c>: a receiver that remembers ids for 80 h takes it as a
-/// repeat within them, and may run it again after. Thread-safe.
+/// repeat within them, and may run it again after. Whether who asks may see a delivery is the application's to decide: a filter with the audience and the id finds it or not. Thread-safe.
 /// </summary>
 /// <param name="store">The store.</param>
 /// <param name="worker">The worker of this process, if there is one.</param>

@@ -152,7 +152,9 @@ public sealed class WebhookDeliveryWorker : IHostedService, IAsyncDisposable
 
         var request = new WebhookClaimRequest(options.Lease, _lastEndpoint, Quota);
         long claimed = _timeProvider.GetTimestamp();
-        IReadOnlyList<WebhookClaim> claims = await _store.ClaimAsync(request, cancellationToken).ConfigureAwait(false);
+
+        // Not cancelled: a claim that was committed and not told would be nobody's until its lease is over.
+        IReadOnlyList<WebhookClaim> claims = await _store.ClaimAsync(request, CancellationToken.None).ConfigureAwait(false);
         _lastEndpoint = full && lastServed.Length > 0 ? lastServed : lastAsked;
         Task[] attempts = [.. claims.Select(claim => AttemptAsync(claim, claimed))];
         return (events == EventsAtATime || claims.Count > 0 || (asked == request.MaxEndpoints && !full), Task.WhenAll(attempts));

@@ -72,7 +72,7 @@ public sealed class WebhookEndpoints
     /// <returns>The endpoint.</returns>
     /// <exception cref="WebhookEndpointRefusedException">The URL is refused.</exception>
     /// <exception cref="KeyNotFoundException">There is no such endpoint.</exception>
-    public async ValueTask<WebhookEndpoint> UpdateAsync(string endpointId, string? url = null, IReadOnlyList<string>? types = null, CancellationToken cancellationToken = default)
+    public async ValueTask<WebhookEndpoint> ChangeAsync(string endpointId, string? url = null, IReadOnlyList<string>? types = null, CancellationToken cancellationToken = default)
     {
         if (url is not null)
         {
@@ -80,7 +80,7 @@ public sealed class WebhookEndpoints
         }
 
         IReadOnlyList<string>? checkedTypes = types is null ? null : Checked(types);
-        return await ChangeAsync(endpointId, row => row with { Endpoint = row.Endpoint with { Url = url ?? row.Endpoint.Url, Types = checkedTypes ?? row.Endpoint.Types } }, cancellationToken).ConfigureAwait(false);
+        return await ApplyAsync(endpointId, row => row with { Endpoint = row.Endpoint with { Url = url ?? row.Endpoint.Url, Types = checkedTypes ?? row.Endpoint.Types } }, cancellationToken).ConfigureAwait(false);
     }
 
     /// <summary>Sends again; failures and pause are forgotten. What became a dead letter meanwhile is sent after a redrive.</summary>
@@ -89,7 +89,7 @@ public sealed class WebhookEndpoints
     /// <returns>The endpoint.</returns>
     /// <exception cref="KeyNotFoundException">There is no such endpoint.</exception>
     public ValueTask<WebhookEndpoint> EnableAsync(string endpointId, CancellationToken cancellationToken = default) =>
-        ChangeAsync(endpointId, static row => row with { Endpoint = row.Endpoint with { IsEnabled = true, DisabledReason = null } }, cancellationToken);
+        ApplyAsync(endpointId, static row => row with { Endpoint = row.Endpoint with { IsEnabled = true, DisabledReason = null } }, cancellationToken);
 
     /// <summary>Sends nothing more; what is pending, and what comes, becomes a dead letter.</summary>
     /// <param name="endpointId">The endpoint.</param>
@@ -101,7 +101,7 @@ public sealed class WebhookEndpoints
     {
         ArgumentException.ThrowIfNullOrWhiteSpace(reason);
         ArgumentOutOfRangeException.ThrowIfGreaterThan(reason.Length, LongestReason, nameof(reason));
-        return ChangeAsync(endpointId, row => row with { Endpoint = row.Endpoint with { IsEnabled = false, DisabledReason = reason } }, cancellationToken);
+        return ApplyAsync(endpointId, row => row with { Endpoint = row.Endpoint with { IsEnabled = false, DisabledReason = reason } }, cancellationToken);
     }
 
     /// <summary>Gives the endpoint a new secret. For as long as they overlap, each attempt is signed with both.</summary>
@@ -118,7 +118,7 @@ public sealed class WebhookEndpoints
         secret = secret is null ? WebhookKey.NewSecret() : Secrets.ThrowIfBad(secret);
         DateTimeOffset now = _timeProvider.GetUtcNow();
         WebhookDeliveryOptions options = _settings.Options;
-        await ChangeAsync(endpointId, row => row with { Secrets = Secrets.Add(row.Secrets, secret, now + overlap, now, options) }, cancellationToken).ConfigureAwait(false);
+        await ApplyAsync(endpointId, row => row with { Secrets = Secrets.Add(row.Secrets, secret, now + overlap, now, options) }, cancellationToken).ConfigureAwait(false);
         return secret;
     }
 
@@ -154,7 +154,7 @@ public sealed class WebhookEndpoints
         return _store.ListEndpointsAsync(audience, afterId ?? "", limit, cancellationToken);
     }
 
-    private async ValueTask<WebhookEndpoint> ChangeAsync(string endpointId, Func<WebhookEndpointRow, WebhookEndpointRow> change, CancellationToken cancellationToken)
+    private async ValueTask<WebhookEndpoint> ApplyAsync(string endpointId, Func<WebhookEndpointRow, WebhookEndpointRow> change, CancellationToken cancellationToken)
     {
         while (true)
         {

@@ -77,10 +77,10 @@ public sealed class EndpointTests
         using Rig rig = await Rig.CreateAsync();
         string id = await rig.AddEndpointAsync();
 
-        Func<Task> url = async () => await rig.Endpoints.UpdateAsync(id, url: "https://127.0.0.1/");
-        Func<Task> types = async () => await rig.Endpoints.UpdateAsync(id, types: ["order created"]);
-        Func<Task> unknown = async () => await rig.Endpoints.UpdateAsync("ep_none", url: "https://example.com/");
-        WebhookEndpoint updated = await rig.Endpoints.UpdateAsync(id, types: ["order.paid", "order.paid"]);
+        Func<Task> url = async () => await rig.Endpoints.ChangeAsync(id, url: "https://127.0.0.1/");
+        Func<Task> types = async () => await rig.Endpoints.ChangeAsync(id, types: ["order created"]);
+        Func<Task> unknown = async () => await rig.Endpoints.ChangeAsync("ep_none", url: "https://example.com/");
+        WebhookEndpoint updated = await rig.Endpoints.ChangeAsync(id, types: ["order.paid", "order.paid"]);
 
         await url.Should().ThrowAsync<WebhookEndpointRefusedException>();
         await types.Should().ThrowAsync<ArgumentException>();
