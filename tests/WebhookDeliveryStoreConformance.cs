@@ -402,6 +402,28 @@ public abstract class WebhookDeliveryStoreConformance : IAsyncLifetime
     }
 
     [Fact]
+    public async Task Of_many_that_ask_at_once_for_a_failing_endpoint_one_gets_its_probe()
+    {
+        await AddEndpointAsync();
+        for (int i = 0; i < 20; i++)
+        {
+            await EnqueueAsync($"msg_{i}");
+        }
+
+        await Store.FanOutAsync(100);
+        WebhookClaim claim = (await ClaimAsync(quota: 1)).Single();
+        for (int round = 0; round < 5; round++)
+        {
+            await Store.RecordAsync([Failed(claim, TimeSpan.FromHours(1))]);
+            await PassAsync(TimeSpan.FromSeconds(2));
+
+            IReadOnlyList<WebhookClaim>[] all = await Task.WhenAll(Enumerable.Range(0, 6).Select(_ => Task.Run(async () => await ClaimAsync(await OpenAsync(), quota: 5))));
+
+            claim = all.SelectMany(claims => claims).Should().ContainSingle().Which;
+        }
+    }
+
+    [Fact]
     public async Task A_probe_whose_worker_died_is_made_again_after_the_lease()
     {
         await AddEndpointAsync();

@@ -2,7 +2,8 @@ using System.Diagnostics;
 using System.Globalization;
 
 /// <summary>
-/// Events at half of a given rate of deliveries, to twenty endpoints that are well, without and with a hundred hostile ones beside them, in processes of their own: throughput, delays and working set of the sender.
+/// Events so that deliveries to a hundred and twenty endpoints are half of a given rate; twenty endpoints are well, and a hundred hostile ones are beside them or not, all in processes of their own: what those that are well
+/// get, their delays, and the working set of the sender.
 /// </summary>
 internal static class Hostile
 {
@@ -14,7 +15,7 @@ internal static class Hostile
         double rate = double.Parse(args.FirstOrDefault(arg => arg.StartsWith("--rate=", StringComparison.Ordinal))?[7..] ?? "200", CultureInfo.InvariantCulture);
         int runs = dry ? 1 : 5;
         int seconds = dry ? 1 : 10;
-        string[] databases = dry ? ["SQLite"] : ["SQLite", "PostgreSQL"];
+        string[] databases = dry || args.Contains("--sqlite") ? ["SQLite"] : ["PostgreSQL"];
         Console.WriteLine("| database | hostile | deliveries a second | median ms | p99 ms | working set MB |");
         Console.WriteLine("|---|---|---|---|---|---|");
         foreach (string database in databases)
@@ -42,7 +43,7 @@ internal static class Hostile
         }
 
         await bench.StartAsync();
-        int events = (int)(rate / 2 / Bench.Endpoints * seconds);
+        int events = (int)(rate / 2 / (Bench.Endpoints + HostileEndpoints) * seconds);
         long begun = TimeProvider.System.GetTimestamp();
         for (int i = 0; i < events; i++)
         {

@@ -11,13 +11,14 @@ namespace Backend.Toolkit.Webhooks.Delivery;
 /// </summary>
 public sealed class WebhookDeliveryWorker : IHostedService, IAsyncDisposable
 {
-    private const int EventsAtATime = 256;
+    private const int MostEventsAtATime = 256;
     private const int OutcomesAtATime = 128;
     private const int RowsAtATime = 1000;
 
     private static readonly TimeSpan ShortestPoll = TimeSpan.FromMilliseconds(10);
     private static readonly TimeSpan MaintenanceInterval = TimeSpan.FromSeconds(5);
     private static readonly TimeSpan StoreRetry = TimeSpan.FromSeconds(1);
+    private static readonly TimeSpan LongFanOut = TimeSpan.FromMilliseconds(50);
 
     private readonly IWebhookDeliveryStore _store;
     private readonly TimeProvider _timeProvider;
@@ -32,6 +33,7 @@ public sealed class WebhookDeliveryWorker : IHostedService, IAsyncDisposable
     private volatile Settings _settings;
     private volatile bool _enqueued;
     private string _lastEndpoint = "";
+    private int _eventsAtATime = 16;
     private int _storeIsDown;
     private long? _maintained;
     private Task _claiming = Task.CompletedTask;
@@ -134,7 +136,7 @@ public sealed class WebhookDeliveryWorker : IHostedService, IAsyncDisposable
     internal async Task<(bool Busy, Task Attempts)> StepAsync(CancellationToken cancellationToken)
     {
         WebhookDeliveryOptions options = Options;
-        int events = await _store.FanOutAsync(EventsAtATime, cancellationToken).ConfigureAwait(false);
+        bool more = await FanOutAsync(cancellationToken).ConfigureAwait(false);
         int asked = 0;
         string lastAsked = "";
         string lastServed = "";
@@ -157,7 +159,19 @@ public sealed class WebhookDeliveryWorker : IHostedService, IAsyncDisposable
         IReadOnlyList<WebhookClaim> claims = await _store.ClaimAsync(request, CancellationToken.None).ConfigureAwait(false);
         _lastEndpoint = full && lastServed.Length > 0 ? lastServed : lastAsked;
         Task[] attempts = [.. claims.Select(claim => AttemptAsync(claim, claimed))];
-        return (events == EventsAtATime || claims.Count > 0 || (asked == request.MaxEndpoints && !full), Task.WhenAll(attempts));
+        return (more || claims.Count > 0 || (asked == request.MaxEndpoints && !full), Task.WhenAll(attempts));
+    }
+
+    /// <summary>An event may be for many endpoints, and one who writes meanwhile waits: so many events at a time as take about 50 ms.</summary>
+    /// <returns>Whether there may be more.</returns>
+    private async Task<bool> FanOutAsync(CancellationToken cancellationToken)
+    {
+        int limit = _eventsAtATime;
+        long begun = _timeProvider.GetTimestamp();
+        int events = await _store.FanOutAsync(limit, cancellationToken).ConfigureAwait(false);
+        TimeSpan took = _timeProvider.GetElapsedTime(begun);
+        _eventsAtATime = took > LongFanOut ? Math.Max(1, limit / 2) : events == limit && took < LongFanOut / 2 ? Math.Min(limit * 2, MostEventsAtATime) : limit;
+        return events == limit;
     }
 
     /// <summary>Records what is finished, all of it.</summary>

@@ -11,6 +11,8 @@ internal sealed class TroubledStore(IWebhookDeliveryStore store) : IWebhookDeliv
 
     public Action Before { get; set; } = static () => { };
 
+    public Action<int> BeforeFanOut { get; set; } = static _ => { };
+
     public ValueTask PrepareAsync(CancellationToken cancellationToken = default) => store.PrepareAsync(cancellationToken);
 
     public ValueTask EnqueueAsync(WebhookEventRow row, DbTransaction? transaction, CancellationToken cancellationToken = default) => store.EnqueueAsync(row, transaction, cancellationToken);
@@ -18,6 +20,7 @@ internal sealed class TroubledStore(IWebhookDeliveryStore store) : IWebhookDeliv
     public ValueTask<int> FanOutAsync(int limit, CancellationToken cancellationToken = default)
     {
         Before();
+        BeforeFanOut(limit);
         return store.FanOutAsync(limit, cancellationToken);
     }
 

@@ -168,6 +168,37 @@ public sealed class WorkerTests
     }
 
     [Fact]
+    public async Task A_fan_out_that_takes_long_is_made_in_smaller_pieces_and_a_quick_one_in_larger()
+    {
+        using Rig rig = await Rig.CreateAsync();
+        var limits = new List<int>();
+        TimeSpan takes = TimeSpan.FromMilliseconds(80);
+        rig.Store.BeforeFanOut = limit =>
+        {
+            limits.Add(limit);
+            rig.Time.Advance(takes);
+        };
+        for (int i = 0; i < 400; i++)
+        {
+            await rig.EnqueueAsync($"msg_{i}");
+        }
+
+        WebhookDeliveryWorker worker = rig.Worker(new Receiver(_ => 200));
+        for (int i = 0; i < 6; i++)
+        {
+            await Rig.StepAsync(worker);
+        }
+
+        takes = TimeSpan.Zero;
+        for (int i = 0; i < 7; i++)
+        {
+            await Rig.StepAsync(worker);
+        }
+
+        limits.Should().Equal(16, 8, 4, 2, 1, 1, 1, 2, 4, 8, 16, 32, 64);
+    }
+
+    [Fact]
     public async Task Endpoints_beyond_the_slots_have_their_turn()
     {
         using Rig rig = await Rig.CreateAsync(o => o.MaxConcurrency = 4);
@@ -259,37 +290,24 @@ public sealed class WorkerTests
     }
 
     [Fact]
-    public async Task An_event_of_this_process_is_attempted_soon_after_its_commit_and_one_of_another_at_the_next_poll()
+    public async Task An_event_of_this_process_is_attempted_soon_after_its_commit_however_seldom_the_store_is_asked()
+    {
+        using var running = await Running.StartAsync(o => o.PollInterval = TimeSpan.FromMinutes(1));
+
+        TimeSpan[] delays = await running.DelaysAsync(running.Outbox);
+
+        delays.Min().Should().BeLessThan(TimeSpan.FromMilliseconds(250));
+        delays.Should().OnlyContain(delay => delay < TimeSpan.FromSeconds(20));
+    }
+
+    [Fact]
+    public async Task An_event_of_another_process_is_attempted_at_the_next_poll()
     {
         using var running = await Running.StartAsync();
-        running.Answer.SetResult(new HttpResponseMessage(HttpStatusCode.OK));
-        var others = new WebhookOutbox(running.Store);
-        await running.EnqueueAsync("warm");
-        await Support.UntilAsync(() => running.Received.ContainsKey("warm"), "warm");
 
-        async Task<TimeSpan> BestAsync(WebhookOutbox outbox, string name)
-        {
-            TimeSpan best = TimeSpan.MaxValue;
-            for (int i = 0; i < 8; i++)
-            {
-                await Task.Delay(TimeSpan.FromMilliseconds(450), TimeProvider.System, CancellationToken.None);
-                await using Microsoft.Data.Sqlite.SqliteConnection connection = new(running.ConnectionString);
-                await connection.OpenAsync();
-                await using var transaction = (Microsoft.Data.Sqlite.SqliteTransaction)await connection.BeginTransactionAsync();
-                string id = await outbox.EnqueueAsync(new WebhookEvent("order.created", "{}"u8.ToArray(), "acme", $"{name}_{i}"), transaction);
-                await transaction.CommitAsync();
-                long committed = TimeProvider.System.GetTimestamp();
-                await Support.UntilAsync(() => running.Received.ContainsKey(id), id);
-                TimeSpan took = TimeProvider.System.GetElapsedTime(committed, running.Received[id]);
-                best = took < best ? took : best;
-            }
+        TimeSpan[] delays = await running.DelaysAsync(new WebhookOutbox(running.Store));
 
-            return best;
-        }
-
-        (await BestAsync(running.Outbox, "own")).Should().BeLessThan(TimeSpan.FromMilliseconds(100));
-        (await BestAsync(others, "others")).Should().BeLessThan(TimeSpan.FromMilliseconds(250));
-        await running.Worker.StopAsync();
+        delays.Order().ElementAt(delays.Length / 2).Should().BeLessThan(TimeSpan.FromMilliseconds(400), "a poll takes 200 ms, and the machine may be slow");
     }
 
     [Fact]
@@ -359,6 +377,30 @@ public sealed class WorkerTests
         public ValueTask<string> EnqueueAsync(string id) => Outbox.EnqueueAsync(new WebhookEvent("order.created", "{}"u8.ToArray(), "acme", id));
 
         public async Task<WebhookDelivery> DeliveryAsync(string id) => (await Store.ListDeliveriesAsync(new(EventId: id), null, 10)).Single();
+
+        /// <summary>From commits to the requests, after idle times.</summary>
+        public async Task<TimeSpan[]> DelaysAsync(WebhookOutbox outbox)
+        {
+            Answer.SetResult(new HttpResponseMessage(HttpStatusCode.OK));
+            await EnqueueAsync("warm");
+            await Support.UntilAsync(() => Received.ContainsKey("warm"), "warm");
+            var delays = new List<TimeSpan>();
+            for (int i = 0; i < 7; i++)
+            {
+                await Task.Delay(TimeSpan.FromMilliseconds(450), TimeProvider.System, CancellationToken.None);
+                await using Microsoft.Data.Sqlite.SqliteConnection connection = new(ConnectionString);
+                await connection.OpenAsync();
+                await using var transaction = (Microsoft.Data.Sqlite.SqliteTransaction)await connection.BeginTransactionAsync();
+                string id = await outbox.EnqueueAsync(new WebhookEvent("order.created", "{}"u8.ToArray(), "acme", $"timed_{i}"), transaction);
+                await transaction.CommitAsync();
+                long committed = TimeProvider.System.GetTimestamp();
+                await Support.UntilAsync(() => Received.ContainsKey(id), id);
+                delays.Add(TimeProvider.System.GetElapsedTime(committed, Received[id]));
+            }
+
+            await Worker.StopAsync();
+            return [.. delays];
+        }
 
         public void Dispose() => _database.Dispose();
 
