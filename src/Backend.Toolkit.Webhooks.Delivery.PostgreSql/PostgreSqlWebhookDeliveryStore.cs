@@ -426,8 +426,14 @@ public sealed class PostgreSqlWebhookDeliveryStore : IWebhookDeliveryStore
     private static async Task<int> EnqueueAsync(NpgsqlConnection connection, NpgsqlTransaction? transaction, WebhookEventRow row, CancellationToken cancellationToken)
     {
         const string insert = "INSERT INTO webhook_events (id, type, audience, order_key, endpoint_id, trace_parent, payload) VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (id) DO NOTHING";
-        NpgsqlParameter[] values = [Value(row.Id), Value(row.Type), Value(row.Audience), Value(row.OrderKey), Value(row.EndpointId), Value(row.TraceParent), new NpgsqlParameter<ReadOnlyMemory<byte>> { TypedValue = row.Payload, NpgsqlDbType = NpgsqlDbType.Bytea }];
-        return await ExecuteAsync(connection, transaction, insert, values, cancellationToken).ConfigureAwait(false);
+        await using var command = new NpgsqlCommand(insert, connection, transaction);
+        foreach (string? text in (ReadOnlySpan<string?>)[row.Id, row.Type, row.Audience, row.OrderKey, row.EndpointId, row.TraceParent])
+        {
+            command.Parameters.Add(Value(text));
+        }
+
+        command.Parameters.Add(new NpgsqlParameter<ReadOnlyMemory<byte>> { TypedValue = row.Payload, NpgsqlDbType = NpgsqlDbType.Bytea });
+        return await command.ExecuteNonQueryAsync(cancellationToken).ConfigureAwait(false);
     }
 
     /// <summary>In a transaction that is tried again when the database ended it because of another.</summary>

@@ -2,7 +2,9 @@ using System.Diagnostics;
 using System.Globalization;
 using System.Net;
 using System.Net.Http.Headers;
+using System.Net.Security;
 using System.Net.Sockets;
+using System.Security.Cryptography.X509Certificates;
 
 namespace Backend.Toolkit.Webhooks.Delivery;
 
@@ -41,11 +43,18 @@ internal sealed class AttemptSender : IDisposable
             // The receiver is somebody else: it gets no trace context.
             ActivityHeadersPropagator = null,
             ConnectCallback = ConnectAsync,
+
+            // A certificate names URLs of issuers and revocation lists, and they are the endpoint's choice as well: nothing is fetched from there.
+            SslOptions = new SslClientAuthenticationOptions
+            {
+                CertificateChainPolicy = new X509ChainPolicy { DisableCertificateDownloads = true, RevocationMode = X509RevocationMode.NoCheck },
+            },
         });
     }
 
-    /// <summary>How a name is resolved; tests put their own in its place.</summary>
-    public Func<string, CancellationToken, Task<IPAddress[]>> Resolve { get; set; } = static (host, token) => Dns.GetHostAddressesAsync(host, token);
+    /// <summary>How a name is resolved; tests put their own in its place. On a thread of its own: the platform's resolver blocks, for longer than the deadline, and slow names would use up the pool.</summary>
+    public Func<string, CancellationToken, Task<IPAddress[]>> Resolve { get; set; } = static (host, token) =>
+        Task.Factory.StartNew(static state => Dns.GetHostAddresses((string)state!), host, token, TaskCreationOptions.LongRunning, TaskScheduler.Default).WaitAsync(token);
 
     public async Task<Answer> SendAsync(WebhookClaim claim, CancellationToken stopping)
     {

@@ -306,14 +306,14 @@ public sealed class WebhookDeliveryWorker : IHostedService, IAsyncDisposable
 
         foreach (Finished finished in batch)
         {
-            Tell(finished);
+            Quietly(() => Tell(finished));
             _load.End(finished.Outcome.Claim.Endpoint.Id, finished.Slow, finished.Answer, Options);
         }
 
         _wakeup.Set();
     }
 
-    private void Tell(in Finished finished)
+    private void Tell(Finished finished)
     {
         WebhookOutcome outcome = finished.Outcome;
         Telemetry.Attempted(Options.Name, outcome);
@@ -337,7 +337,7 @@ public sealed class WebhookDeliveryWorker : IHostedService, IAsyncDisposable
         Telemetry.StoreFailed(Options.Name);
         if (Interlocked.Exchange(ref _storeIsDown, 1) == 0 && _logger is not null)
         {
-            Log.StoreIsDown(_logger, exception, Options.Name);
+            Quietly(() => Log.StoreIsDown(_logger, exception, Options.Name));
         }
     }
 
@@ -345,7 +345,20 @@ public sealed class WebhookDeliveryWorker : IHostedService, IAsyncDisposable
     {
         if (Interlocked.Exchange(ref _storeIsDown, 0) == 1 && _logger is not null)
         {
-            Log.StoreIsBack(_logger, Options.Name);
+            Quietly(() => Log.StoreIsBack(_logger, Options.Name));
+        }
+    }
+
+    /// <summary>A logger that throws must not end a loop.</summary>
+    private static void Quietly(Action tell)
+    {
+        try
+        {
+            tell();
+        }
+        catch (Exception)
+        {
+            // Nobody but the logger can mend it.
         }
     }
 

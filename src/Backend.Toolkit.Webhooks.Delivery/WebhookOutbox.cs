@@ -9,6 +9,7 @@ namespace Backend.Toolkit.Webhooks.Delivery;
 public sealed class WebhookOutbox(IWebhookDeliveryStore store, WebhookDeliveryWorker? worker = null)
 {
     private const int LongestText = 128;
+    private const int MostPayloadBytes = 1_048_576;
 
     private readonly IWebhookDeliveryStore _store = store ?? throw new ArgumentNullException(nameof(store));
 
@@ -45,6 +46,7 @@ public sealed class WebhookOutbox(IWebhookDeliveryStore store, WebhookDeliveryWo
         Check(IsType(webhookEvent.Type), nameof(webhookEvent.Type), "1 to 128 visible ASCII characters");
         Check(IsText(webhookEvent.Audience), nameof(webhookEvent.Audience), "1 to 128 characters, none of them a control character");
         Check(webhookEvent.OrderKey is null || IsText(webhookEvent.OrderKey), nameof(webhookEvent.OrderKey), "null or 1 to 128 characters, none of them a control character");
+        Check(webhookEvent.Payload.Length <= MostPayloadBytes, nameof(webhookEvent.Payload), "at most 1 048 576 bytes");
         string? trace = Activity.Current is { IdFormat: ActivityIdFormat.W3C } activity ? activity.Id : null;
         await _store.EnqueueAsync(new WebhookEventRow(id, webhookEvent.Type, webhookEvent.Audience, webhookEvent.OrderKey, endpointId, trace, webhookEvent.Payload), transaction, cancellationToken).ConfigureAwait(false);
         Telemetry.Enqueued(Name);

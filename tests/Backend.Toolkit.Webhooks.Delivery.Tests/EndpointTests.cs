@@ -130,6 +130,18 @@ public sealed class EndpointTests
     }
 
     [Fact]
+    public async Task A_payload_of_more_than_a_mebibyte_is_refused()
+    {
+        using Rig rig = await Rig.CreateAsync();
+
+        Func<Task> largest = async () => await rig.Outbox.EnqueueAsync(new WebhookEvent("a", new byte[1_048_576], "acme"));
+        Func<Task> larger = async () => await rig.Outbox.EnqueueAsync(new WebhookEvent("a", new byte[1_048_577], "acme"));
+
+        await largest.Should().NotThrowAsync();
+        await larger.Should().ThrowAsync<ArgumentException>();
+    }
+
+    [Fact]
     public async Task An_event_without_an_id_gets_one_that_can_be_signed()
     {
         using Rig rig = await Rig.CreateAsync();

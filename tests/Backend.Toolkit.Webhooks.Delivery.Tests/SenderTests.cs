@@ -1,5 +1,7 @@
 using System.Globalization;
 using System.Net;
+using System.Security.Cryptography;
+using System.Security.Cryptography.X509Certificates;
 using System.Text;
 
 namespace Backend.Toolkit.Webhooks.Delivery.Tests;
@@ -125,6 +127,22 @@ public sealed class SenderTests
         Answer answer = await sender.SendAsync(Support.Claim(canary.Url), CancellationToken.None);
 
         answer.Error.Should().StartWith("refused");
+        canary.Connections.Should().Be(0);
+    }
+
+    [Fact]
+    public async Task Nothing_is_fetched_that_a_certificate_names()
+    {
+        await using var canary = Loopback.Answering("404 Not Found");
+        using X509Certificate2 certificate = Certificate(canary.Url);
+        await using var server = new TlsServer(certificate);
+        using var sender = Sender();
+
+        Answer answer = await sender.SendAsync(Support.Claim($"https://127.0.0.1:{server.Port}/"), CancellationToken.None);
+        await Task.Delay(TimeSpan.FromMilliseconds(100), TimeProvider.System, CancellationToken.None);
+
+        answer.Error.Should().Be("no secure connection", "nobody trusts its issuer");
+        server.Connections.Should().Be(1);
         canary.Connections.Should().Be(0);
     }
 
@@ -284,6 +302,24 @@ public sealed class SenderTests
 
         answer.Should().BeEquivalentTo(new { Error = "the secret could not be read", IsEndpointsFault = false });
         server.Connections.Should().Be(0);
+    }
+
+    /// <summary>By an issuer that is not sent along, and that it says to be found at the URL.</summary>
+    private static X509Certificate2 Certificate(string issuerUrl)
+    {
+        using var key = ECDsa.Create(ECCurve.NamedCurves.nistP256);
+        DateTimeOffset now = TimeProvider.System.GetUtcNow();
+        var issuer = new CertificateRequest("CN=issuer", key, HashAlgorithmName.SHA256);
+        issuer.CertificateExtensions.Add(new X509BasicConstraintsExtension(true, false, 0, true));
+        using X509Certificate2 root = issuer.CreateSelfSigned(now.AddDays(-1), now.AddDays(1));
+        using var leafKey = ECDsa.Create(ECCurve.NamedCurves.nistP256);
+        var leaf = new CertificateRequest("CN=127.0.0.1", leafKey, HashAlgorithmName.SHA256);
+        leaf.CertificateExtensions.Add(new X509AuthorityInformationAccessExtension(null, [issuerUrl]));
+        var names = new SubjectAlternativeNameBuilder();
+        names.AddIpAddress(IPAddress.Loopback);
+        leaf.CertificateExtensions.Add(names.Build());
+        using X509Certificate2 bare = leaf.Create(root, now.AddHours(-1), now.AddHours(1), [1, 2, 3]);
+        return bare.CopyWithPrivateKey(leafKey);
     }
 
     private static AttemptSender Sender(Action<WebhookDeliveryOptions>? configure = null)
