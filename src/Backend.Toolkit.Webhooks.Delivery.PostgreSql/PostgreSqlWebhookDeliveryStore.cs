@@ -119,6 +119,7 @@ public sealed class PostgreSqlWebhookDeliveryStore : IWebhookDeliveryStore
             return [];
         }
 
+        // The limit is the largest quota and a constant: with one that differs by endpoint the planner reads and sorts all that is due.
         const string claim = """
             WITH want AS (SELECT * FROM unnest($1::text[], $2::int[], $3::int[]) AS w (id, quota, failures)),
             probe AS (
@@ -130,13 +131,14 @@ public sealed class PostgreSqlWebhookDeliveryStore : IWebhookDeliveryStore
             admitted AS MATERIALIZED (
               SELECT w.id, CASE WHEN w.failures > 0 THEN 1 ELSE w.quota END AS quota FROM want w JOIN webhook_endpoints p ON p.id = w.id
               WHERE p.enabled AND p.failures = w.failures AND (w.failures = 0 OR w.id IN (SELECT id FROM probe))),
-            picked AS MATERIALIZED (
-              SELECT due.id FROM admitted a CROSS JOIN LATERAL (
-                SELECT d.id FROM webhook_deliveries d
+            due AS MATERIALIZED (
+              SELECT a.quota, head.id, row_number() OVER (PARTITION BY a.id ORDER BY head.next_at, head.id) AS place FROM admitted a CROSS JOIN LATERAL (
+                SELECT d.id, d.next_at FROM webhook_deliveries d
                 WHERE d.endpoint_id = a.id AND d.state = 0 AND d.next_at <= now()
                   AND (d.order_key IS NULL OR NOT EXISTS (
                     SELECT FROM webhook_deliveries o WHERE o.endpoint_id = d.endpoint_id AND o.order_key = d.order_key AND o.state = 0 AND o.id <> d.id AND (o.id < d.id OR o.lease_until > now())))
-                ORDER BY d.next_at, d.id LIMIT a.quota FOR UPDATE OF d SKIP LOCKED) due),
+                ORDER BY d.next_at, d.id LIMIT $5 FOR UPDATE OF d SKIP LOCKED) head),
+            picked AS (SELECT id FROM due WHERE place <= quota),
             taken AS (
               UPDATE webhook_deliveries d SET fence = d.fence + 1, next_at = now() + $4, lease_until = now() + $4, first_attempt_at = COALESCE(d.first_attempt_at, now())
               FROM picked WHERE d.id = picked.id
@@ -147,7 +149,7 @@ public sealed class PostgreSqlWebhookDeliveryStore : IWebhookDeliveryStore
             """;
         await using NpgsqlTransaction transaction = await connection.BeginTransactionAsync(cancellationToken).ConfigureAwait(false);
         var claims = new List<WebhookClaim>();
-        NpgsqlParameter[] values = [Value(endpoints.Select(endpoint => endpoint.Id).ToArray()), Value(endpoints.Select(endpoint => endpoint.Quota).ToArray()), Value(endpoints.Select(endpoint => endpoint.Failures).ToArray()), Value(request.Lease)];
+        NpgsqlParameter[] values = [Value(endpoints.Select(endpoint => endpoint.Id).ToArray()), Value(endpoints.Select(endpoint => endpoint.Quota).ToArray()), Value(endpoints.Select(endpoint => endpoint.Failures).ToArray()), Value(request.Lease), Value(endpoints.Max(endpoint => endpoint.Quota))];
         await using (NpgsqlCommand command = Command(connection, transaction, claim, values))
         await using (NpgsqlDataReader reader = await command.ExecuteReaderAsync(cancellationToken).ConfigureAwait(false))
         {
@@ -513,7 +515,14 @@ public sealed class PostgreSqlWebhookDeliveryStore : IWebhookDeliveryStore
     {
         List<NpgsqlParameter> values = [.. first];
         List<string> terms = ["true"];
-        foreach ((string column, string? value) in new[] { ("e.audience", filter.Audience), ("d.endpoint_id", filter.EndpointId), ("e.type", filter.EventType), ("e.id", filter.EventId) })
+        if (filter.Audience is not null)
+        {
+            // By the endpoints, which have an index for it; an endpoint gets events of its own audience only.
+            values.Add(Value(filter.Audience));
+            terms.Add(string.Create(CultureInfo.InvariantCulture, $"d.endpoint_id IN (SELECT a.id FROM webhook_endpoints a WHERE a.audience = ${values.Count})"));
+        }
+
+        foreach ((string column, string? value) in new[] { ("d.endpoint_id", filter.EndpointId), ("e.type", filter.EventType), ("e.id", filter.EventId) })
         {
             if (value is not null)
             {

@@ -555,7 +555,7 @@ public sealed class SqliteWebhookDeliveryStore : IWebhookDeliveryStore, IDisposa
     private static string Where(WebhookDeliveryFilter filter) => string.Join(" AND ", ((string?[])
     [
         "1 = 1",
-        filter.Audience is null ? null : "e.audience = @audience",
+        filter.Audience is null ? null : "d.endpoint_id IN (SELECT a.id FROM webhook_endpoints a WHERE a.audience = @audience)",
         filter.EndpointId is null ? null : "d.endpoint_id = @endpoint",
         filter.EventType is null ? null : "e.type = @type",
         filter.EventId is null ? null : "e.id = @event",

@@ -27,7 +27,7 @@ internal static class Verdict
         }
 
         TimeSpan left = options.AttemptWindow - claim.Age - answer.Duration;
-        TimeSpan? retryAfter = answer.Status is 429 or 503 && answer.RetryAfter is { } asked ? asked : null;
+        TimeSpan? retryAfter = answer.Status is 429 or 503 && answer.RetryAfter is { } asked ? Min(asked, Latest(left, options)) : null;
         int failures = answer.Status is 502 or 504 ? 2 : 1;
         WebhookEndpointHealth health = answer.IsEndpointsFault ? Health(claim, retryAfter, failures, options) : new WebhookEndpointHealth(null, TimeSpan.Zero);
         if (claim.Attempts + 1 >= options.Schedule.Count)
@@ -41,15 +41,11 @@ internal static class Verdict
             return new WebhookOutcome(claim, WebhookDeliveryState.Dead, TimeSpan.Zero, WindowOver, attempt, health);
         }
 
-        if (retryAfter > delay)
-        {
-            // A little before the end, so that the attempt is still begun inside the window.
-            TimeSpan latest = left - Min(left * 0.01, TimeSpan.FromMinutes(1));
-            delay = Min(retryAfter.Value, latest > delay ? latest : delay);
-        }
-
-        return new WebhookOutcome(claim, WebhookDeliveryState.Pending, delay, null, attempt, health);
+        return new WebhookOutcome(claim, WebhookDeliveryState.Pending, retryAfter > delay ? retryAfter.Value : delay, null, attempt, health);
     }
+
+    /// <summary>A little before the end of the window, so that the attempt is still begun in it; the endpoint is paused no longer than that, either.</summary>
+    private static TimeSpan Latest(TimeSpan left, WebhookDeliveryOptions options) => left > TimeSpan.Zero ? left - Min(left * 0.01, TimeSpan.FromMinutes(1)) : options.AttemptWindow;
 
     private static WebhookEndpointHealth Health(WebhookClaim claim, TimeSpan? retryAfter, int failures, WebhookDeliveryOptions options)
     {
@@ -57,7 +53,7 @@ internal static class Verdict
         TimeSpan pause = Min(options.FirstPause * Math.Pow(2, doublings), options.MaxPause);
         if (retryAfter > pause)
         {
-            pause = Min(retryAfter.Value, options.AttemptWindow);
+            pause = retryAfter.Value;
         }
 
         if (claim.FailingFor < options.DisableAfter || claim.FailingFor is null)

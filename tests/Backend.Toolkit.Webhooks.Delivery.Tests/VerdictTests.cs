@@ -112,6 +112,16 @@ public sealed class VerdictTests
     }
 
     [Fact]
+    public void A_Retry_After_beyond_the_window_leaves_one_attempt_at_its_end_for_which_the_endpoint_is_not_paused()
+    {
+        WebhookOutcome outcome = Verdict.Of(Support.Claim(age: TimeSpan.FromHours(70)), Status(503, TimeSpan.FromDays(30)), Support.Options(), 1);
+
+        outcome.State.Should().Be(WebhookDeliveryState.Pending);
+        outcome.Delay.Should().BeCloseTo(TimeSpan.FromHours(10), TimeSpan.FromMinutes(2)).And.BeLessThan(TimeSpan.FromHours(10));
+        outcome.Health.Pause.Should().Be(outcome.Delay);
+    }
+
+    [Fact]
     public void The_pause_doubles_with_each_failure_up_to_its_longest()
     {
         TimeSpan[] pauses = [.. Enumerable.Range(0, 12).Select(failures => Verdict.Of(Support.Claim(failures: failures), Status(500), Support.Options(), 1).Health.Pause)];
