@@ -10,12 +10,13 @@ internal sealed class TlsServer : IAsyncDisposable
 {
     private readonly TcpListener _listener = new(IPAddress.Loopback, 0);
     private readonly CancellationTokenSource _stop = new();
-    private readonly X509Certificate2 _certificate;
+    private readonly SslStreamCertificateContext _certificate;
     private readonly Task _accepting;
 
     public TlsServer(X509Certificate2 certificate)
     {
-        _certificate = certificate;
+        // Offline: it is not this side that is to look for the issuer.
+        _certificate = SslStreamCertificateContext.Create(certificate, null, offline: true);
         _listener.Start();
         _accepting = AcceptAsync();
     }
@@ -40,7 +41,7 @@ internal sealed class TlsServer : IAsyncDisposable
                 using TcpClient client = await _listener.AcceptTcpClientAsync(_stop.Token);
                 Connections++;
                 await using var stream = new SslStream(client.GetStream());
-                await stream.AuthenticateAsServerAsync(new SslServerAuthenticationOptions { ServerCertificate = _certificate }, _stop.Token);
+                await stream.AuthenticateAsServerAsync(new SslServerAuthenticationOptions { ServerCertificateContext = _certificate }, _stop.Token);
             }
             catch (Exception exception) when (exception is IOException or OperationCanceledException or System.Security.Authentication.AuthenticationException or SocketException)
             {
