@@ -6,7 +6,7 @@ using Microsoft.AspNetCore.WebUtilities;
 namespace Backend.Toolkit.Idempotency.AspNetCore;
 
 /// <summary>
-/// Holds what the handler writes until the run has recorded its outcome: up to a cap in memory. Past it, or when the handler says that it streams (<c>DisableBuffering</c>, or a flush of
+/// Holds what the handler writes until the run has recorded its outcome: up to a cap in memory. Past it, or when the handler says that it streams (<c>DisableBuffering</c>, or a write of
 /// <c>text/event-stream</c>), a run that may do so records first and writes through from then on; any other goes on holding, behind a bound in a temporary file. Other
 /// flushes are no wish to stream: the framework's own writers flush after each piece. Written by one thread at a time, as every response.
 /// </summary>
@@ -141,7 +141,7 @@ internal sealed class BufferedResponse(ProtectedRun run, IHttpResponseBodyFeatur
 
     public override ValueTask WriteAsync(ReadOnlyMemory<byte> buffer, CancellationToken cancellationToken = default) =>
         cancellationToken.IsCancellationRequested ? ValueTask.FromCanceled(cancellationToken)
-        : _state == State.Closed || (_state == State.Holding && TryKeep(buffer.Span)) ? ValueTask.CompletedTask
+        : _state == State.Closed || (_state == State.Holding && !WantsToStream() && TryKeep(buffer.Span)) ? ValueTask.CompletedTask
         : WriteSlowlyAsync(buffer, cancellationToken);
 
     /// <summary>The handler has returned: what it left in the writer is written, too.</summary>
@@ -181,12 +181,13 @@ internal sealed class BufferedResponse(ProtectedRun run, IHttpResponseBodyFeatur
         {
             await QuietlyAsync(inner.Stream.WriteAsync(buffer, cancellationToken).AsTask()).ConfigureAwait(false);
         }
-        else if (_state == State.Holding)
+        else if (_state == State.Holding && !TryKeep(buffer.Span))
         {
             await Spill().WriteAsync(buffer, cancellationToken).ConfigureAwait(false);
         }
     }
 
+    /// <summary>Servers send what is written to the stream at once, so whoever streams need not flush: <c>TypedResults.ServerSentEvents</c> does not.</summary>
     private bool WantsToStream() => _state == State.Holding
         && (_unbuffered || run.ContentType?.StartsWith("text/event-stream", StringComparison.OrdinalIgnoreCase) == true);
 

@@ -216,6 +216,44 @@ public sealed class OutcomeTests
         rest.Should().Be("data: 2\n\n");
     }
 
+    [Theory]
+    [InlineData("/result")]
+    [InlineData("/by-hand")]
+    public async Task Server_sent_events_leave_one_by_one_without_a_flush(string path)
+    {
+        TaskCompletionSource gate = Eventually.Gate();
+        await using Server server = await Server.StartAsync(app =>
+        {
+            app.MapPost("/result", () => TypedResults.ServerSentEvents(EventsAsync())).RequireIdempotency("orders");
+            app.MapPost("/by-hand", async (HttpContext context) =>
+            {
+                context.Response.ContentType = "text/event-stream";
+                await foreach (string text in EventsAsync())
+                {
+                    await context.Response.Body.WriteAsync(Encoding.UTF8.GetBytes($"data: {text}\n\n"));
+                }
+            }).RequireIdempotency("orders");
+        });
+
+        using HttpResponseMessage response = await server.PostAsync(path).Soon();
+        await using Stream stream = await response.Content.ReadAsStreamAsync();
+        byte[] first = new byte[11];
+        await stream.ReadExactlyAsync(first).AsTask().Soon();
+        int completed = server.Store.Calls(Verb.Complete);
+        gate.SetResult();
+        string rest = await new StreamReader(stream).ReadToEndAsync().Soon();
+
+        Encoding.UTF8.GetString(first).Should().Be("data: one\n\n");
+        (completed, rest).Should().Be((1, "data: two\n\n"));
+
+        async IAsyncEnumerable<string> EventsAsync()
+        {
+            yield return "one";
+            await gate.Task;
+            yield return "two";
+        }
+    }
+
     [Fact]
     public async Task Nothing_of_a_response_leaves_before_its_outcome_is_recorded()
     {
