@@ -1,3 +1,4 @@
+using System.Buffers;
 using System.IO.Pipelines;
 using Microsoft.AspNetCore.Http;
 using Microsoft.AspNetCore.Http.Features;
@@ -20,6 +21,7 @@ internal sealed class BufferedResponse(ProtectedRun run, IHttpResponseBodyFeatur
     private PipeWriter? _writer;
     private State _state;
     private bool _unbuffered;
+    private bool _innerUnflushed;
 
     private enum State
     {
@@ -38,7 +40,7 @@ internal sealed class BufferedResponse(ProtectedRun run, IHttpResponseBodyFeatur
 
     public Stream Stream => this;
 
-    public PipeWriter Writer => _writer ??= PipeWriter.Create(this, new StreamPipeWriterOptions(leaveOpen: true));
+    public PipeWriter Writer => _writer ??= PipeWriter.Create(new BehindWriter(this), new StreamPipeWriterOptions(leaveOpen: true));
 
     public override bool CanRead => false;
 
@@ -81,6 +83,7 @@ internal sealed class BufferedResponse(ProtectedRun run, IHttpResponseBodyFeatur
 
     public async Task SendFileAsync(string path, long offset, long? count, CancellationToken cancellationToken = default)
     {
+        await FlushWriterAsync().ConfigureAwait(false);
         long length = count ?? (new FileInfo(path).Length - offset);
         if (_state == State.Holding && (_spilled is not null || length > cap - _count))
         {
@@ -115,6 +118,12 @@ internal sealed class BufferedResponse(ProtectedRun run, IHttpResponseBodyFeatur
     public override async Task FlushAsync(CancellationToken cancellationToken)
     {
         cancellationToken.ThrowIfCancellationRequested();
+        await FlushWriterAsync().ConfigureAwait(false);
+        await FlushHeldAsync(cancellationToken).ConfigureAwait(false);
+    }
+
+    private async Task FlushHeldAsync(CancellationToken cancellationToken)
+    {
         if (_state == State.WritingThrough || (WantsToStream() && await TryWriteThroughAsync().ConfigureAwait(false)))
         {
             await QuietlyAsync(inner.Stream.FlushAsync(cancellationToken)).ConfigureAwait(false);
@@ -126,13 +135,18 @@ internal sealed class BufferedResponse(ProtectedRun run, IHttpResponseBodyFeatur
     /// <summary>Recording is asynchronous, so that what overflows here is held all the same.</summary>
     public override void Write(ReadOnlySpan<byte> buffer)
     {
+        if (HasUnflushed)
+        {
+            FlushWriterAsync().AsTask().GetAwaiter().GetResult();
+        }
+
         if (_state == State.WritingThrough)
         {
             inner.Stream.Write(buffer);
         }
-        else if (_state == State.Holding && !TryKeep(buffer))
+        else
         {
-            Spill().Write(buffer);
+            Hold(buffer);
         }
     }
 
@@ -141,15 +155,25 @@ internal sealed class BufferedResponse(ProtectedRun run, IHttpResponseBodyFeatur
 
     public override ValueTask WriteAsync(ReadOnlyMemory<byte> buffer, CancellationToken cancellationToken = default) =>
         cancellationToken.IsCancellationRequested ? ValueTask.FromCanceled(cancellationToken)
-        : _state == State.Closed || (_state == State.Holding && !WantsToStream() && TryKeep(buffer.Span)) ? ValueTask.CompletedTask
+        : HasUnflushed ? WriteBehindWriterAsync(buffer, cancellationToken)
+        : AppendAsync(buffer, cancellationToken);
+
+    private ValueTask AppendAsync(ReadOnlyMemory<byte> buffer, CancellationToken cancellationToken) =>
+        _state == State.Closed || (_state == State.Holding && !WantsToStream() && TryKeep(buffer.Span)) ? ValueTask.CompletedTask
         : WriteSlowlyAsync(buffer, cancellationToken);
 
     /// <summary>The handler has returned: what it left in the writer is written, too.</summary>
     public async ValueTask FlushWriterAsync()
     {
-        if (_writer is { CanGetUnflushedBytes: true, UnflushedBytes: > 0 })
+        if (HasUnflushed)
         {
-            await _writer.FlushAsync(CancellationToken.None).ConfigureAwait(false);
+            await _writer!.FlushAsync(CancellationToken.None).ConfigureAwait(false);
+        }
+
+        if (_innerUnflushed)
+        {
+            _innerUnflushed = false;
+            await QuietlyAsync(inner.Writer.FlushAsync(CancellationToken.None).AsTask()).ConfigureAwait(false);
         }
     }
 
@@ -160,6 +184,8 @@ internal sealed class BufferedResponse(ProtectedRun run, IHttpResponseBodyFeatur
         await QuietlyAsync(SendHeldAsync()).ConfigureAwait(false);
     }
 
+    private bool HasUnflushed => _writer is { UnflushedBytes: > 0 };
+
     /// <summary>Deletes the temporary file. Not <c>DisposeAsync</c>: handlers dispose of the body that they write to.</summary>
     public ValueTask ReleaseAsync() => _spilled?.DisposeAsync() ?? ValueTask.CompletedTask;
 
@@ -168,6 +194,35 @@ internal sealed class BufferedResponse(ProtectedRun run, IHttpResponseBodyFeatur
     {
         _state = State.Closed;
         Drop();
+    }
+
+    /// <summary>A server has one pipe for both.</summary>
+    private async ValueTask WriteBehindWriterAsync(ReadOnlyMemory<byte> buffer, CancellationToken cancellationToken)
+    {
+        await FlushWriterAsync().ConfigureAwait(false);
+        await AppendAsync(buffer, cancellationToken).ConfigureAwait(false);
+    }
+
+    private void Hold(ReadOnlySpan<byte> buffer)
+    {
+        if (_state == State.Holding && !TryKeep(buffer))
+        {
+            Spill().Write(buffer);
+        }
+    }
+
+    /// <summary>The writer is completed, which servers allow also where they allow no synchronous writes.</summary>
+    private void AppendAtCompletion(ReadOnlySpan<byte> buffer)
+    {
+        if (_state == State.WritingThrough)
+        {
+            inner.Writer.Write(buffer);
+            _innerUnflushed = true;
+        }
+        else
+        {
+            Hold(buffer);
+        }
     }
 
     private async ValueTask WriteSlowlyAsync(ReadOnlyMemory<byte> buffer, CancellationToken cancellationToken)
@@ -220,6 +275,7 @@ internal sealed class BufferedResponse(ProtectedRun run, IHttpResponseBodyFeatur
         return true;
     }
 
+    /// <summary>Not with the client's token, which others outside may have replaced by that of a timeout: a server ends what is written to nobody.</summary>
     private async Task SendHeldAsync()
     {
         if (_count > 0)
@@ -274,5 +330,41 @@ internal sealed class BufferedResponse(ProtectedRun run, IHttpResponseBodyFeatur
 
         // With what it has not flushed.
         _writer = _state == State.WritingThrough ? _writer : null;
+    }
+
+    /// <summary>Where the writer puts what it is told to flush: behind all that was written before, which the stream itself would make it flush first.</summary>
+    private sealed class BehindWriter(BufferedResponse response) : Stream
+    {
+        public override bool CanRead => false;
+
+        public override bool CanSeek => false;
+
+        public override bool CanWrite => true;
+
+        public override long Length => throw new NotSupportedException();
+
+        public override long Position
+        {
+            get => throw new NotSupportedException();
+            set => throw new NotSupportedException();
+        }
+
+        public override int Read(byte[] buffer, int offset, int count) => throw new NotSupportedException();
+
+        public override long Seek(long offset, SeekOrigin origin) => throw new NotSupportedException();
+
+        public override void SetLength(long value) => throw new NotSupportedException();
+
+        public override void Flush()
+        {
+        }
+
+        public override Task FlushAsync(CancellationToken cancellationToken) => response.FlushHeldAsync(cancellationToken);
+
+        public override void Write(byte[] buffer, int offset, int count) => Write(buffer.AsSpan(offset, count));
+
+        public override void Write(ReadOnlySpan<byte> buffer) => response.AppendAtCompletion(buffer);
+
+        public override ValueTask WriteAsync(ReadOnlyMemory<byte> buffer, CancellationToken cancellationToken = default) => response.AppendAsync(buffer, cancellationToken);
     }
 }

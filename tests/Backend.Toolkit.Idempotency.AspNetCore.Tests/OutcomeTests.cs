@@ -1,3 +1,4 @@
+using System.Buffers;
 using System.Text;
 using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Diagnostics;
@@ -219,6 +220,7 @@ public sealed class OutcomeTests
     [Theory]
     [InlineData("/result")]
     [InlineData("/by-hand")]
+    [InlineData("/by-writer")]
     public async Task Server_sent_events_leave_one_by_one_without_a_flush(string path)
     {
         TaskCompletionSource gate = Eventually.Gate();
@@ -231,6 +233,15 @@ public sealed class OutcomeTests
                 await foreach (string text in EventsAsync())
                 {
                     await context.Response.Body.WriteAsync(Encoding.UTF8.GetBytes($"data: {text}\n\n"));
+                }
+            }).RequireIdempotency("orders");
+            app.MapPost("/by-writer", async (HttpContext context) =>
+            {
+                context.Response.ContentType = "text/event-stream";
+                await foreach (string text in EventsAsync())
+                {
+                    context.Response.BodyWriter.Write(Encoding.UTF8.GetBytes($"data: {text}\n\n"));
+                    await context.Response.Body.FlushAsync();
                 }
             }).RequireIdempotency("orders");
         });

@@ -1,3 +1,5 @@
+using System.IO.Pipelines;
+using System.Buffers;
 using System.Text;
 using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Http;
@@ -161,6 +163,62 @@ public sealed class ReplayTests
         (ann.Body, bob.Body, elsewhere.Body, again.Body).Should().Be(("ann 1", "bob 2", "ann 3", "ann 1"));
         (nobody.Status, nobody.Code).Should().Be((401, "idempotency_key_of_nobody"));
         server.Store.Calls(Verb.Begin).Should().Be(4);
+    }
+
+    [Theory]
+    [InlineData("/then-body", "ABCD")]
+    [InlineData("/then-file", "AfileB")]
+    [InlineData("/then-synchronous", "AB")]
+    public async Task Writer_and_stream_may_be_mixed_in_any_order(string path, string body)
+    {
+        string file = Path.GetTempFileName();
+        await File.WriteAllTextAsync(file, "file");
+        await using Server server = await Server.StartAsync(app =>
+        {
+            app.MapPost("/then-body", async (HttpContext context) =>
+            {
+                context.Response.BodyWriter.Write("A"u8);
+                await context.Response.Body.WriteAsync("B"u8.ToArray());
+                context.Response.BodyWriter.Write("C"u8);
+                await context.Response.WriteAsync("D");
+            }).RequireIdempotency("orders");
+            app.MapPost("/then-file", async (HttpContext context) =>
+            {
+                PipeWriter writer = context.Response.BodyWriter;
+                writer.Write("A"u8);
+                await context.Response.SendFileAsync(file);
+                writer.Write("B"u8);
+            }).RequireIdempotency("orders");
+            app.MapPost("/then-synchronous", (HttpContext context) =>
+            {
+                context.Response.BodyWriter.Write("A"u8);
+                context.Response.Body.Write("B"u8);
+            }).RequireIdempotency("orders");
+        });
+
+        Answer first = await server.AskAsync(path);
+        Answer second = await server.AskAsync(path);
+        File.Delete(file);
+
+        first.Body.Should().Be(body);
+        second.ShouldBeReplayOf(first);
+    }
+
+    [Fact]
+    public async Task A_writer_that_is_completed_after_a_large_response_loses_nothing()
+    {
+        await using Server server = await Server.StartAsync(app => app.MapPost("/", async (HttpContext context) =>
+        {
+            await context.Response.BodyWriter.WriteAsync(new byte[100_000]);
+            context.Response.BodyWriter.Write("end"u8);
+            context.Response.BodyWriter.Complete();
+        }).RequireIdempotency("orders"));
+
+        Answer answer = await server.AskAsync("/");
+
+        answer.Bytes.Should().HaveCount(100_003);
+        answer.Body.Should().EndWith("end");
+        server.Errors.Should().BeEmpty();
     }
 
     [Fact]
