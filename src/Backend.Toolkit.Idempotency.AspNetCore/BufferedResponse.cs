@@ -280,12 +280,12 @@ internal sealed class BufferedResponse(ProtectedRun run, IHttpResponseBodyFeatur
     {
         if (_count > 0)
         {
-            await inner.Stream.WriteAsync(_kept.AsMemory(0, _count), run.Client).ConfigureAwait(false);
+            await inner.Stream.WriteAsync(_kept.AsMemory(0, _count), CancellationToken.None).ConfigureAwait(false);
         }
 
         if (_spilled is not null)
         {
-            await _spilled.DrainBufferAsync(inner.Stream, run.Client).ConfigureAwait(false);
+            await _spilled.DrainBufferAsync(inner.Stream, CancellationToken.None).ConfigureAwait(false);
         }
     }
 

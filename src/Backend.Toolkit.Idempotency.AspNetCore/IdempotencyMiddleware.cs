@@ -79,7 +79,8 @@ internal sealed class IdempotencyMiddleware(RequestDelegate next, HttpIdempotenc
         response.ContentLength = stored.Body.Length;
         try
         {
-            await response.Body.WriteAsync(stored.Body, context.RequestAborted).ConfigureAwait(false);
+            // Not with its token, which others outside may have replaced by that of a timeout.
+            await response.Body.WriteAsync(stored.Body, CancellationToken.None).ConfigureAwait(false);
         }
         catch (Exception exception) when (context.RequestAborted.IsCancellationRequested && exception is OperationCanceledException or IOException)
         {

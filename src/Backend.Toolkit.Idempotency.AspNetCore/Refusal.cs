@@ -91,7 +91,7 @@ internal sealed class Refusal(int status, string code, string title, string deta
         context.Response.StatusCode = number;
         context.Response.ContentType = contentType;
         context.Response.ContentLength = body.Length;
-        await context.Response.Body.WriteAsync(body, context.RequestAborted).ConfigureAwait(false);
+        await context.Response.Body.WriteAsync(body, CancellationToken.None).ConfigureAwait(false);
     }
 
     private ReadOnlyMemory<byte> Problem(int number, string type, string text)

@@ -204,6 +204,31 @@ public sealed class DisconnectTests
     }
 
     [Fact]
+    public async Task A_token_from_outside_that_is_cancelled_while_the_client_waits_cuts_no_answer()
+    {
+        CancellationTokenSource? timeout = null;
+        await using Server server = await Server.StartAsync(
+            app => app.MapPost("/", (HttpContext context) => context.Response.Body.WriteAsync(new byte[10_000]).AsTask()).RequireIdempotency("orders"),
+            setup => setup.Outside = app => app.Use(async (context, next) =>
+            {
+                // As UseRequestTimeouts does.
+                using var linked = CancellationTokenSource.CreateLinkedTokenSource(context.RequestAborted);
+                timeout = linked;
+                context.RequestAborted = linked.Token;
+                await next(context);
+            }));
+        server.Store.Before = (verb, _) => verb == Verb.Begin ? timeout!.CancelAsync() : Task.CompletedTask;
+
+        Answer first = await server.AskAsync("/");
+        Answer second = await server.AskAsync("/");
+        Answer other = await server.AskAsync("/", body: "three apples");
+
+        first.Bytes.Should().HaveCount(10_000);
+        second.ShouldBeReplayOf(first);
+        (other.Status, other.Code).Should().Be((422, "idempotency_key_reused"));
+    }
+
+    [Fact]
     public async Task What_is_left_of_the_servers_budget_bounds_the_run_also_when_it_is_nothing()
     {
         TimeSpan? left = TimeSpan.FromSeconds(2);
