@@ -196,7 +196,7 @@ internal sealed class IdempotencyMiddleware(RequestDelegate next, HttpIdempotenc
         }
     }
 
-    /// <summary>With the issuer: two of them may have users of the same name.</summary>
+    /// <summary>With the issuer: two of them may have users of the same name. Names are marked, so that nobody can be called what somebody else's identifier is.</summary>
     private static string SubjectOf(HttpContext context, HttpIdempotencyInForce.Settings settings)
     {
         if (settings.Subject is not null)
@@ -210,7 +210,13 @@ internal sealed class IdempotencyMiddleware(RequestDelegate next, HttpIdempotenc
         }
 
         Claim? claim = context.User.FindFirst(ClaimTypes.NameIdentifier) ?? context.User.FindFirst("sub");
-        return claim is { Value.Length: > 0 } ? $"{claim.Issuer.Length} {claim.Issuer} {claim.Value}" : identity.Name ?? "";
+        if (claim is { Value.Length: > 0 })
+        {
+            return $"{claim.Issuer.Length} {claim.Issuer} {claim.Value}";
+        }
+
+        string? issuer = identity is ClaimsIdentity own ? own.FindFirst(own.NameClaimType)?.Issuer : null;
+        return identity.Name is { Length: > 0 } name ? $"name {issuer?.Length ?? 0} {issuer} {name}" : "";
     }
 
     private TimeSpan LimitOf(HttpContext context, HttpIdempotencyInForce.Settings settings)

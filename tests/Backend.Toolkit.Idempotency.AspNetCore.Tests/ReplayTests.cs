@@ -222,6 +222,27 @@ public sealed class ReplayTests
     }
 
     [Fact]
+    public async Task Users_who_are_known_by_name_only_meet_neither_those_of_another_issuer_nor_an_identifier()
+    {
+        int runs = 0;
+        await using Server server = await Server.StartAsync(
+            app => app.MapPost("/", () => $"{++runs}").RequireIdempotency("orders"),
+            setup =>
+            {
+                setup.Http = o => o.AllowAnonymous = false;
+                setup.Outside = Users.Use;
+            });
+
+        Answer here = await server.AskAsync("/", change: Users.AreOnlyNamed("ann"));
+        Answer elsewhere = await server.AskAsync("/", change: Users.AreOnlyNamed("ann", "elsewhere"));
+        Answer again = await server.AskAsync("/", change: Users.AreOnlyNamed("ann"));
+        Answer identified = await server.AskAsync("/", change: Users.Are("42"));
+        Answer forged = await server.AskAsync("/", change: Users.AreOnlyNamed("4 here 42", "elsewhere"));
+
+        new[] { here.Body, elsewhere.Body, again.Body, identified.Body, forged.Body }.Should().Equal("1", "2", "1", "3", "4");
+    }
+
+    [Fact]
     public async Task The_application_may_say_who_asks()
     {
         await using Server server = await Server.StartAsync(

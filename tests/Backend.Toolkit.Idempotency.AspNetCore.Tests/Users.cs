@@ -11,8 +11,9 @@ internal static class Users
         if (context.Request.Headers["X-User"] is [{ } user])
         {
             string issuer = context.Request.Headers["X-Issuer"].ToString();
+            var name = new Claim(ClaimTypes.Name, user, null, issuer);
             context.User = new ClaimsPrincipal(new ClaimsIdentity(
-                [new Claim(ClaimTypes.NameIdentifier, user, null, issuer), new Claim(ClaimTypes.Name, user)], "test"));
+                context.Request.Headers.ContainsKey("X-Only-Named") ? [name] : [new Claim(ClaimTypes.NameIdentifier, user, null, issuer), name], "test"));
         }
 
         return next(context);
@@ -22,5 +23,11 @@ internal static class Users
     {
         request.Headers.Add("X-User", name);
         request.Headers.Add("X-Issuer", issuer);
+    };
+
+    public static Action<HttpRequestMessage> AreOnlyNamed(string name, string issuer = "here") => request =>
+    {
+        Are(name, issuer)(request);
+        request.Headers.Add("X-Only-Named", "yes");
     };
 }
