@@ -19,7 +19,13 @@ internal sealed class EndpointOperations(IServiceProvider services)
             ? "There is no executor without a name. Register one: services.AddIdempotency(options => …), or name one in RequireIdempotency."
             : $"There is no executor '{name}'. Register one: services.AddIdempotency(\"{name}\", options => …).");
 
-    private static string RouteOf(Endpoint endpoint) => (endpoint as RouteEndpoint)?.RoutePattern.RawText ?? endpoint.DisplayName ?? "";
+    /// <summary>Actions under one conventional route share its text; what stands in it for each of them is their own.</summary>
+    private static string RouteOf(Endpoint endpoint) => endpoint is not RouteEndpoint { RoutePattern: { RawText: { } text } pattern } ? endpoint.DisplayName ?? ""
+        : string.Join(' ', pattern.RequiredValues
+            .Where(required => required.Value is string { Length: > 0 } && pattern.GetParameter(required.Key) is not null)
+            .OrderBy(required => required.Key, StringComparer.Ordinal)
+            .Select(required => $"{required.Key}={required.Value}")
+            .Prepend(text));
 
     internal sealed class Entry(IdempotentExecutor executor, string route)
     {

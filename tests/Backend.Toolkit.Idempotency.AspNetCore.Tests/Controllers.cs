@@ -35,3 +35,13 @@ public sealed class FreeController : ControllerBase
     [HttpPost]
     public ActionResult Post() => Ok("free");
 }
+
+/// <summary>Has no route of its own.</summary>
+public sealed class ConventionalController : Controller
+{
+    [HttpPost]
+    public string One() => "one";
+
+    [HttpPost]
+    public string Two() => "two";
+}

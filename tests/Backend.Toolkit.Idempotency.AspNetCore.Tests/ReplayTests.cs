@@ -243,6 +243,29 @@ public sealed class ReplayTests
     }
 
     [Fact]
+    public async Task Actions_that_share_a_conventional_route_are_operations_of_their_own()
+    {
+        await using Server server = await Server.StartAsync(
+            app =>
+            {
+                app.UseRouting();
+                app.UseIdempotency();
+                app.MapControllerRoute("default", "shared/{controller}/{action}").RequireIdempotency("orders");
+            },
+            setup =>
+            {
+                setup.Use = false;
+                setup.Services = Controllers.Add;
+            });
+
+        Answer one = await server.AskAsync("/shared/Conventional/One");
+        Answer two = await server.AskAsync("/shared/Conventional/Two");
+        Answer oneAgain = await server.AskAsync("/shared/Conventional/One");
+
+        (one.Body, two.Body, oneAgain.IsReplay).Should().Be(("\"one\"", "\"two\"", true));
+    }
+
+    [Fact]
     public async Task The_application_may_say_who_asks()
     {
         await using Server server = await Server.StartAsync(
