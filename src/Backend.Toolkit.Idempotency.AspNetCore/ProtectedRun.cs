@@ -1,3 +1,4 @@
+using Microsoft.AspNetCore.Diagnostics;
 using Microsoft.AspNetCore.Http;
 using Microsoft.AspNetCore.Http.Features;
 using Microsoft.Extensions.Logging;
@@ -22,6 +23,7 @@ internal sealed class ProtectedRun : IAsyncDisposable
     private readonly HeldStart _start;
     private readonly BufferedResponse _buffer;
     private readonly ILogger? _logger;
+    private readonly IExceptionHandlerFeature? _handledOutside;
     private Exception? _notRecorded;
 
     public ProtectedRun(HttpContext context, HttpIdempotencyInForce.Settings settings, IdempotentOperation operation, IdempotentAttribute attribute, int cap, ILogger? logger)
@@ -35,6 +37,7 @@ internal sealed class ProtectedRun : IAsyncDisposable
         _response = context.Features.GetRequiredFeature<IHttpResponseFeature>();
         _body = context.Features.GetRequiredFeature<IHttpResponseBodyFeature>();
         _upgrade = context.Features.Get<IHttpUpgradeFeature>();
+        _handledOutside = context.Features.Get<IExceptionHandlerFeature>();
         _outerHeaders = context.Response.Headers.Count > 0 ? [.. context.Response.Headers] : null;
         _start = new HeldStart(_response);
         _buffer = new BufferedResponse(this, _body, cap, settings.MaxBytesInMemory);
@@ -195,6 +198,9 @@ internal sealed class ProtectedRun : IAsyncDisposable
                 break;
             case HttpIdempotencyInForce.Fate.Abandoned:
                 await _operation.AbandonAsync(CancellationToken.None).ConfigureAwait(false);
+                break;
+            case HttpIdempotencyInForce.Fate.Stored when _operation.HasTransaction && _context.Features.Get<IExceptionHandlerFeature>() is { } handled && handled != _handledOutside:
+                // An exception handler inside answered for a handler that came to no end: what that did is rolled back, as without it.
                 break;
         }
     }

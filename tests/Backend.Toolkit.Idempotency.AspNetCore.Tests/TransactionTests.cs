@@ -172,6 +172,22 @@ public sealed class TransactionTests
         server.Store.Calls(Verb.CompleteAndCommit).Should().Be(1);
     }
 
+    [Theory]
+    [InlineData("/handled")]
+    [InlineData("/handled/in-lease")]
+    public async Task What_an_exception_handler_inside_answers_commits_nothing_of_what_threw(string path)
+    {
+        await using Server server = await StartAsync();
+
+        Answer first = await server.AskAsync(path);
+        (bool, bool) ended = (Last.IsCommitted, Last.IsRolledBack);
+        Answer second = await server.AskAsync(path);
+
+        (first.Status, first.Body, second.IsReplay).Should().Be((400, "handled by somebody", false));
+        ended.Should().Be((false, true));
+        second.Status.Should().Be(path == "/handled" ? 400 : 409);
+    }
+
     [Fact]
     public async Task An_optional_key_in_transaction_mode_is_refused_when_the_endpoint_is_mapped()
     {
@@ -200,6 +216,12 @@ public sealed class TransactionTests
         return Results.Created("/orders/1", $"order {Interlocked.Increment(ref _runs)}");
     }
 
+    private async Task<IResult> FailAsync(HttpContext context)
+    {
+        await PlaceAsync(context);
+        throw new IOException("after the effect");
+    }
+
     private Task<Server> StartAsync(Task? gate = null, Action<IdempotencyOptions>? executor = null) => Server.StartAsync(
         app =>
         {
@@ -209,6 +231,11 @@ public sealed class TransactionTests
                 context.Response.Headers["X-Handled"] = "yes";
                 return context.Response.WriteAsync("handled by somebody");
             })));
+            app.UseWhen(context => context.Request.Path.StartsWithSegments("/handled"), branch => branch.UseExceptionHandler(new ExceptionHandlerOptions
+            {
+                ExceptionHandler = context => context.Response.WriteAsync("handled by somebody"),
+                StatusCodeSelector = _ => 400,
+            }));
             app.UseRouting();
             var group = app.MapGroup("").RequireIdempotency("orders", IdempotencyMode.Transaction);
             group.MapPost("/handler", (Delegate)PlaceAsync);
@@ -246,11 +273,9 @@ public sealed class TransactionTests
                 await PlaceAsync(context);
                 return Results.StatusCode(status);
             });
-            group.MapPost("/throws", async (HttpContext context) =>
-            {
-                await PlaceAsync(context);
-                throw new IOException("after the effect");
-            });
+            group.MapPost("/throws", (Delegate)FailAsync);
+            group.MapPost("/handled", (Delegate)FailAsync);
+            app.MapPost("/handled/in-lease", (Delegate)FailAsync).RequireIdempotency("orders");
             group.MapPost("/invalid", () => Results.BadRequest());
             group.MapPost("/forgets", () => "done");
             group.MapPost("/large", async (HttpContext context) =>
