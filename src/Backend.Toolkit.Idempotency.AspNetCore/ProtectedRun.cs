@@ -118,6 +118,12 @@ internal sealed class ProtectedRun : IAsyncDisposable
         }
 
         failure = _notRecorded ?? failure;
+        if (failure is null && timeIsUp && _response.StatusCode == StatusCodes.Status499ClientClosedRequest)
+        {
+            // An exception handler inside took the end of the run's time for the client's leaving.
+            failure = new OperationCanceledException(lifetime);
+        }
+
         if (failure is null)
         {
             try

@@ -229,6 +229,30 @@ public sealed class DisconnectTests
     }
 
     [Fact]
+    public async Task An_exception_handler_inside_does_not_tell_a_client_that_waits_that_it_has_gone()
+    {
+        int runs = 0;
+        await using Server server = await Server.StartAsync(
+            app =>
+            {
+                app.UseExceptionHandler(error => error.Run(context => context.Response.WriteAsync("handled")));
+                app.MapPost("/", async (HttpContext context) =>
+                {
+                    Interlocked.Increment(ref runs);
+                    await Eventually.UntilCancelled(context.RequestAborted);
+                }).RequireIdempotency("orders");
+            },
+            setup => setup.Http = o => o.MaxRunTime = TimeSpan.FromSeconds(5));
+        Task<Answer> asked = server.AskAsync("/");
+        Eventually.BeTrue(() => Volatile.Read(ref runs) == 1, "it runs");
+
+        server.Time.Advance(TimeSpan.FromSeconds(5));
+        Answer answer = await asked.Soon();
+
+        (answer.Status, answer.Code).Should().Be((503, "request_out_of_time"));
+    }
+
+    [Fact]
     public async Task What_is_left_of_the_servers_budget_bounds_the_run_also_when_it_is_nothing()
     {
         TimeSpan? left = TimeSpan.FromSeconds(2);
