@@ -66,9 +66,9 @@ internal sealed class ProtectedRun : IAsyncDisposable
     /// <summary>The response is to leave while the handler runs: what came of it cannot be kept, but that it ran can.</summary>
     public async ValueTask RecordEarlyAsync()
     {
-        await _start.CallAsync().ConfigureAwait(false);
         try
         {
+            await _start.CallAsync().ConfigureAwait(false);
             await RecordAsync(static (status, _) => IdempotencyOutcome.Tombstone(status)).ConfigureAwait(false);
         }
         catch (Exception exception)

@@ -266,6 +266,22 @@ public sealed class OutcomeTests
     }
 
     [Fact]
+    public async Task A_callback_that_fails_when_a_large_response_starts_is_no_success_also_when_the_handler_goes_on()
+    {
+        await using Server server = await Server.StartAsync(app => app.MapPost("/", async (HttpContext context) =>
+        {
+            context.Response.OnStarting(() => throw new IOException("not now"));
+            await context.Response.Body.Invoking(body => body.WriteAsync(new byte[100_000]).AsTask()).Should().ThrowAsync<IOException>();
+            context.Response.StatusCode = 201;
+        }).RequireIdempotency("orders"));
+
+        Answer first = await server.AskAsync("/");
+        Answer second = await server.AskAsync("/");
+
+        (first.Status, second.Status, server.Store.Calls(Verb.Complete)).Should().Be((500, 409, 0));
+    }
+
+    [Fact]
     public async Task Nothing_of_a_response_leaves_before_its_outcome_is_recorded()
     {
         TaskCompletionSource gate = Eventually.Gate();
