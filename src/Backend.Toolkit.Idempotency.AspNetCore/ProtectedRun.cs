@@ -129,7 +129,8 @@ internal sealed class ProtectedRun : IAsyncDisposable
             try
             {
                 ThrowIfImpossible();
-                await RecordAsync((status, response) => _buffer.HasSpilled ? IdempotencyOutcome.Tombstone(status)
+                // What the handler has framed itself, the server would frame once more.
+                await RecordAsync((status, response) => _buffer.HasSpilled || response.Headers.TransferEncoding.Count > 0 ? IdempotencyOutcome.Tombstone(status)
                     : new IdempotencyOutcome(status, StoredResponse.Write(response.Headers, _settings.ReplayedHeaders, _buffer.Kept))).ConfigureAwait(false);
             }
             catch (Exception exception)
@@ -198,15 +199,15 @@ internal sealed class ProtectedRun : IAsyncDisposable
 
         switch (_settings.FateOf(status))
         {
+            case HttpIdempotencyInForce.Fate.Stored when _operation.HasTransaction && _context.Features.Get<IExceptionHandlerFeature>() is { } handled && handled != _handledOutside:
+                // An exception handler inside answered for a handler that came to no end: what that did is rolled back, as without it.
+                break;
             case HttpIdempotencyInForce.Fate.Stored:
                 // Not with any token: the effect has been made.
                 await _operation.CompleteAsync(outcome(status, response), CancellationToken.None).ConfigureAwait(false);
                 break;
             case HttpIdempotencyInForce.Fate.Abandoned:
                 await _operation.AbandonAsync(CancellationToken.None).ConfigureAwait(false);
-                break;
-            case HttpIdempotencyInForce.Fate.Stored when _operation.HasTransaction && _context.Features.Get<IExceptionHandlerFeature>() is { } handled && handled != _handledOutside:
-                // An exception handler inside answered for a handler that came to no end: what that did is rolled back, as without it.
                 break;
         }
     }

@@ -266,6 +266,21 @@ public sealed class ReplayTests
     }
 
     [Fact]
+    public async Task A_response_that_the_handler_frames_itself_is_not_replayed_with_its_frames()
+    {
+        await using Server server = await Server.StartAsync(app => app.MapPost("/", async (HttpContext context) =>
+        {
+            context.Response.Headers.TransferEncoding = "chunked";
+            await context.Response.Body.WriteAsync("1\r\nx\r\n0\r\n\r\n"u8.ToArray());
+        }).RequireIdempotency("orders"));
+
+        Answer first = await server.AskAsync("/");
+        Answer second = await server.AskAsync("/");
+
+        (first.Body, second.Status, second.Code).Should().Be(("x", 200, "idempotency_response_not_kept"));
+    }
+
+    [Fact]
     public async Task The_application_may_say_who_asks()
     {
         await using Server server = await Server.StartAsync(
