@@ -243,6 +243,20 @@ public sealed class ReplayTests
     }
 
     [Fact]
+    public async Task An_empty_failure_gets_the_same_page_from_outside_each_time()
+    {
+        await using Server server = await Server.StartAsync(
+            app => app.MapPost("/", () => Results.NotFound()).RequireIdempotency("orders"),
+            setup => setup.Outside = app => app.UseStatusCodePages());
+
+        Answer first = await server.AskAsync("/");
+        Answer second = await server.AskAsync("/");
+
+        first.Body.Should().StartWith("Status Code: 404");
+        second.ShouldBeReplayOf(first);
+    }
+
+    [Fact]
     public async Task Actions_that_share_a_conventional_route_are_operations_of_their_own()
     {
         await using Server server = await Server.StartAsync(
