@@ -282,6 +282,48 @@ public sealed class OutcomeTests
     }
 
     [Fact]
+    public async Task What_a_callback_leaves_in_the_writer_is_part_of_the_response()
+    {
+        await using Server server = await Server.StartAsync(app => app.MapPost("/", (HttpContext context) => context.Response.OnStarting(() =>
+        {
+            context.Response.BodyWriter.Write("late"u8);
+            return Task.CompletedTask;
+        })).RequireIdempotency("orders"));
+
+        Answer first = await server.AskAsync("/");
+        Answer second = await server.AskAsync("/");
+
+        first.Body.Should().Be("late");
+        second.ShouldBeReplayOf(first);
+    }
+
+    [Fact]
+    public async Task A_handler_that_answers_499_itself_is_not_out_of_time()
+    {
+        await using Server server = await Server.StartAsync(app => app.MapPost("/", () => Results.StatusCode(499)).RequireIdempotency("orders"));
+
+        Answer first = await server.AskAsync("/");
+        Answer second = await server.AskAsync("/");
+
+        (first.Status, second.Status).Should().Be((499, 409));
+    }
+
+    [Fact]
+    public async Task A_stream_that_fails_half_way_is_cut_and_never_looks_whole()
+    {
+        await using Server server = await Server.StartAsync(app => app.MapPost("/", async (HttpContext context) =>
+        {
+            await context.Response.Body.WriteAsync(new byte[100_000]);
+            throw new IOException("half-way");
+        }).RequireIdempotency("orders"));
+
+        Func<Task> ask = () => server.AskAsync("/");
+
+        await ask.Should().ThrowAsync<HttpRequestException>();
+        server.Errors.Should().ContainSingle().Which.Should().Contain("half-way");
+    }
+
+    [Fact]
     public async Task Nothing_of_a_response_leaves_before_its_outcome_is_recorded()
     {
         TaskCompletionSource gate = Eventually.Gate();

@@ -1,9 +1,10 @@
-using System.IO.Pipelines;
 using System.Buffers;
+using System.IO.Pipelines;
 using System.Text;
 using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Http;
 using Microsoft.AspNetCore.Routing;
+using Microsoft.AspNetCore.Routing.Patterns;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Net.Http.Headers;
 
@@ -111,17 +112,24 @@ public sealed class ReplayTests
     public async Task Another_request_under_the_key_is_refused_whatever_of_it_differs()
     {
         int runs = 0;
-        await using Server server = await Server.StartAsync(app => app.MapMethods("/{id}", ["POST", "PUT"], (string id) => $"{id} {++runs}").RequireIdempotency("orders"));
+        await using Server server = await Server.StartAsync(app => 
+        {
+            app.UsePathBase("/base");
+            app.UseRouting();
+            app.UseIdempotency();
+            app.MapMethods("/{id}", ["POST", "PUT"], (string id) => $"{id} {++runs}").RequireIdempotency("orders");
+        }, setup => setup.Use = false);
         await server.AskAsync("/1?a=b");
 
         Answer body = await server.AskAsync("/1?a=b", body: "two pears!");
         Answer path = await server.AskAsync("/2?a=b");
+        Answer pathBase = await server.AskAsync("/base/1?a=b");
         Answer query = await server.AskAsync("/1?a=c");
         Answer type = await server.AskAsync("/1?a=b", change: request => request.Content!.Headers.ContentType!.CharSet = "latin1");
         Answer method = await server.AskAsync("/1?a=b", change: request => request.Method = HttpMethod.Put);
         Answer same = await server.AskAsync("/1?a=b");
 
-        new[] { body, path, query, type }.Should().OnlyContain(answer => answer.Status == 422 && answer.Code == "idempotency_key_reused");
+        new[] { body, path, pathBase, query, type }.Should().OnlyContain(answer => answer.Status == 422 && answer.Code == "idempotency_key_reused");
         method.Body.Should().Be("1 2", "another method is another operation");
         same.Body.Should().Be("1 1");
         runs.Should().Be(2);
@@ -237,9 +245,10 @@ public sealed class ReplayTests
         Answer elsewhere = await server.AskAsync("/", change: Users.AreOnlyNamed("ann", "elsewhere"));
         Answer again = await server.AskAsync("/", change: Users.AreOnlyNamed("ann"));
         Answer identified = await server.AskAsync("/", change: Users.Are("42"));
+        Answer sameWord = await server.AskAsync("/", change: Users.AreOnlyNamed("42"));
         Answer forged = await server.AskAsync("/", change: Users.AreOnlyNamed("4 here 42", "elsewhere"));
 
-        new[] { here.Body, elsewhere.Body, again.Body, identified.Body, forged.Body }.Should().Equal("1", "2", "1", "3", "4");
+        new[] { here.Body, elsewhere.Body, again.Body, identified.Body, sameWord.Body, forged.Body }.Should().Equal("1", "2", "1", "3", "4", "5");
     }
 
     [Fact]
@@ -254,6 +263,19 @@ public sealed class ReplayTests
 
         first.Body.Should().StartWith("Status Code: 404");
         second.ShouldBeReplayOf(first);
+    }
+
+    [Fact]
+    public void An_operation_is_named_by_its_route_and_not_by_the_action_behind_it()
+    {
+        var values = new RouteValueDictionary { ["action"] = "Post", ["controller"] = "Orders" };
+        using ServiceProvider services = new ServiceCollection().AddMemoryIdempotencyStore().AddIdempotency("orders").BuildServiceProvider();
+        var operations = new EndpointOperations(services);
+
+        string[] names = [.. new[] { "/orders/{id}", "/{controller}/{action}" }.Select(text => operations.Of(
+            new RouteEndpoint(_ => Task.CompletedTask, RoutePatternFactory.Parse(text, values, null, values), 0, null, null), new IdempotentAttribute("orders")).OperationOf("post"))];
+
+        names.Should().Equal("orders POST /orders/{id}", "orders POST /{controller}/{action} action=Post controller=Orders");
     }
 
     [Fact]

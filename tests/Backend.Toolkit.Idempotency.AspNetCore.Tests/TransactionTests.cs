@@ -137,6 +137,18 @@ public sealed class TransactionTests
     }
 
     [Fact]
+    public async Task A_small_stream_is_held_and_replayed()
+    {
+        await using Server server = await StartAsync();
+
+        Answer first = await server.AskAsync("/events");
+        Answer second = await server.AskAsync("/events");
+
+        first.Body.Should().Be("data: 1\n\n");
+        second.ShouldBeReplayOf(first, "X-Ran");
+    }
+
+    [Fact]
     public async Task A_commit_that_fails_is_answered_503_with_nothing_of_the_response()
     {
         await using Server server = await StartAsync();
@@ -289,6 +301,12 @@ public sealed class TransactionTests
                 await PlaceAsync(context);
                 await context.Response.StartAsync();
                 await WriteAsync(context);
+            });
+            group.MapPost("/events", async (HttpContext context) =>
+            {
+                context.Response.ContentType = "text/event-stream";
+                await PlaceAsync(context);
+                await context.Response.Body.WriteAsync("data: 1\n\n"u8.ToArray());
             });
             app.MapPost("/lease-then-transaction", async (HttpContext context) =>
             {

@@ -1,4 +1,5 @@
 using Microsoft.AspNetCore.Builder;
+using Microsoft.AspNetCore.Diagnostics;
 using Microsoft.AspNetCore.Http;
 using Microsoft.AspNetCore.Http.Features;
 using Microsoft.AspNetCore.WebUtilities;
@@ -166,6 +167,36 @@ public sealed class WithoutServerTests
     }
 
     [Fact]
+    public async Task An_exception_that_was_handled_before_the_run_rolls_nothing_back()
+    {
+        var connection = new TestConnection();
+        _mode = IdempotencyMode.Transaction;
+        _context.Features.Set<IExceptionHandlerFeature>(new ExceptionHandlerFeature());
+        _handler = async context => await context.GetIdempotentOperation().BeginTransactionAsync(connection);
+
+        await RunAsync();
+
+        connection.Transactions.Single().IsCommitted.Should().BeTrue();
+    }
+
+    [Fact]
+    public async Task A_server_is_told_that_a_stream_is_not_to_be_buffered()
+    {
+        var server = new Unbuffered();
+        _context.Features.Set<IHttpResponseBodyFeature>(server);
+        _handler = context =>
+        {
+            IHttpResponseBodyFeature body = context.Features.GetRequiredFeature<IHttpResponseBodyFeature>();
+            body.DisableBuffering();
+            return body.Stream.WriteAsync(new byte[10]).AsTask();
+        };
+
+        await RunAsync();
+
+        server.IsUnbuffered.Should().BeTrue();
+    }
+
+    [Fact]
     public async Task A_tunnel_cannot_run_once()
     {
         _context.Request.Method = "CONNECT";
@@ -217,6 +248,13 @@ public sealed class WithoutServerTests
             onWrite?.Invoke();
             return ValueTask.CompletedTask;
         }
+    }
+
+    private sealed class Unbuffered() : StreamResponseBodyFeature(Stream.Null)
+    {
+        public bool IsUnbuffered { get; private set; }
+
+        public override void DisableBuffering() => IsUnbuffered = true;
     }
 
     private sealed class ForwardOnly(byte[] content) : MemoryStream(content)
