@@ -58,8 +58,8 @@ public sealed class DisconnectTests
         await LeaveAsync(server, () => server.Store.Calls(Verb.Begin) == 1);
         server.Store.Work();
         gate.SetResult();
-        Eventually.BeTrue(() => server.Store.Calls(Verb.Complete) == 1, "the outcome is recorded");
-        Answer repeat = await server.AskAsync("/");
+        Eventually.BeTrue(() => server.Store.Calls(Verb.Complete) == 1, "the outcome is being recorded");
+        Answer repeat = await UntilAnsweredAsync(server);
 
         (repeat.Body, repeat.IsReplay, runs).Should().Be(("1", true, 1));
         server.Errors.Should().BeEmpty();
@@ -93,8 +93,8 @@ public sealed class DisconnectTests
         await LeaveAsync(server, () => Volatile.Read(ref runs) == 1);
         await left.Task.Soon();
         gate.SetResult();
-        Eventually.BeTrue(() => server.Store.Calls(Verb.Complete) == 1, "the outcome is recorded");
-        Answer repeat = await server.AskAsync("/");
+        Eventually.BeTrue(() => server.Store.Calls(Verb.Complete) == 1, "the outcome is being recorded");
+        Answer repeat = await UntilAnsweredAsync(server);
 
         (repeat.Body, repeat.IsReplay, runs).Should().Be(("done", true, 1));
         server.Errors.Should().BeEmpty();
@@ -356,8 +356,8 @@ public sealed class DisconnectTests
         await LeaveAsync(server, () => Volatile.Read(ref runs) == 2, "/left", "key-2");
         await left.Task.Soon();
         gate.SetResult();
-        Eventually.BeTrue(() => server.Store.Calls(Verb.Complete) == 1, "the outcome is recorded");
-        Answer repeat = await server.AskAsync("/left", key: "key-2");
+        Eventually.BeTrue(() => server.Store.Calls(Verb.Complete) == 1, "the outcome is being recorded");
+        Answer repeat = await UntilAnsweredAsync(server, "/left", "key-2");
 
         status.Should().Be(504);
         (repeat.Status, repeat.Body, repeat.IsReplay, runs).Should().Be((200, "done", true, 2));
@@ -374,12 +374,12 @@ public sealed class DisconnectTests
     }
 
     /// <summary>It may be told for a moment that the first is still being recorded.</summary>
-    private static async Task<Answer> UntilAnsweredAsync(Server server)
+    private static async Task<Answer> UntilAnsweredAsync(Server server, string path = "/", string key = "key-1")
     {
-        Answer answer = await server.AskAsync("/");
+        Answer answer = await server.AskAsync(path, key);
         for (int i = 0; i < 1000 && answer.Status == 409; i++)
         {
-            answer = await server.AskAsync("/");
+            answer = await server.AskAsync(path, key);
         }
 
         return answer;

@@ -266,6 +266,23 @@ public sealed class ReplayTests
     }
 
     [Fact]
+    public async Task A_refusal_of_a_plain_controller_has_its_problem_also_where_MVC_writes_none()
+    {
+        await using Server server = await Server.StartAsync(
+            app => app.MapControllerRoute("default", "shared/{controller}/{action}").RequireIdempotency("orders"),
+            setup => setup.Services = services =>
+            {
+                Controllers.Add(services);
+                services.AddProblemDetails();
+            });
+        await server.AskAsync("/shared/Conventional/One");
+
+        Answer other = await server.AskAsync("/shared/Conventional/One", body: "three apples");
+
+        (other.Status, other.Code).Should().Be((422, "idempotency_key_reused"));
+    }
+
+    [Fact]
     public void An_operation_is_named_by_its_route_and_not_by_the_action_behind_it()
     {
         var values = new RouteValueDictionary { ["action"] = "Post", ["controller"] = "Orders" };
