@@ -60,7 +60,7 @@ internal sealed class Listener(NpgsqlDataSource dataSource, string channel, Acti
     {
         try
         {
-            NpgsqlConnection connection = await dataSource.OpenConnectionAsync(closing).ConfigureAwait(false);
+            NpgsqlConnection connection = await dataSource.OpenOwnAsync(closing).ConfigureAwait(false);
             await using (connection.ConfigureAwait(false))
             {
                 connection.Notification += (_, notification) => Wake(notification.Payload);

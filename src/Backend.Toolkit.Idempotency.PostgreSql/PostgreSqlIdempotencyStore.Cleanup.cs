@@ -23,7 +23,7 @@ public sealed partial class PostgreSqlIdempotencyStore
         int all = 0;
         try
         {
-            NpgsqlConnection connection = await _dataSource.OpenConnectionAsync(cancellationToken).ConfigureAwait(false);
+            NpgsqlConnection connection = await _dataSource.OpenOwnAsync(cancellationToken).ConfigureAwait(false);
             await using (connection.ConfigureAwait(false))
             {
                 int batch, deleted;

@@ -92,7 +92,7 @@ public sealed partial class PostgreSqlIdempotencyStore : ITransactionalIdempoten
         {
             try
             {
-                NpgsqlConnection connection = await _dataSource.OpenConnectionAsync(cancellationToken).ConfigureAwait(false);
+                NpgsqlConnection connection = await _dataSource.OpenOwnAsync(cancellationToken).ConfigureAwait(false);
                 await using (connection.ConfigureAwait(false))
                 {
                     return await ClaimAsync(request, connection, null, null, ShortWait, cancellationToken).ConfigureAwait(false);
@@ -357,7 +357,7 @@ public sealed partial class PostgreSqlIdempotencyStore : ITransactionalIdempoten
                 return await WriteAsync(sql, callers, own, parameters, cancellationToken).ConfigureAwait(false);
             }
 
-            NpgsqlConnection connection = await _dataSource.OpenConnectionAsync(cancellationToken).ConfigureAwait(false);
+            NpgsqlConnection connection = await _dataSource.OpenOwnAsync(cancellationToken).ConfigureAwait(false);
             await using (connection.ConfigureAwait(false))
             {
                 return await WriteAsync(sql, connection, null, parameters, cancellationToken).ConfigureAwait(false);
@@ -396,7 +396,7 @@ public sealed partial class PostgreSqlIdempotencyStore : ITransactionalIdempoten
                 return;
             }
 
-            NpgsqlConnection connection = await _dataSource.OpenConnectionAsync(cancellationToken).ConfigureAwait(false);
+            NpgsqlConnection connection = await _dataSource.OpenOwnAsync(cancellationToken).ConfigureAwait(false);
             await using (connection.ConfigureAwait(false))
             {
                 if (!await ExistsAsync(connection, cancellationToken).ConfigureAwait(false))

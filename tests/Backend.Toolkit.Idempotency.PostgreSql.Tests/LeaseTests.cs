@@ -1,4 +1,5 @@
 using System.Collections.Concurrent;
+using System.Transactions;
 using Microsoft.Extensions.Time.Testing;
 using Npgsql;
 using static Backend.Toolkit.Idempotency.PostgreSql.Tests.Stores;
@@ -153,5 +154,34 @@ public sealed class LeaseTests(Database database)
         await ShiftAsync(store, Lease);
 
         (await store.BeginAsync(request)).Phases.Keys.Should().BeEquivalentTo(names);
+    }
+
+    [Theory]
+    [InlineData(TransactionScopeAsyncFlowOption.Enabled)]
+    [InlineData(TransactionScopeAsyncFlowOption.Suppress)]
+    public async Task A_scope_of_the_callers_that_is_rolled_back_takes_no_lease_and_no_outcome_back(TransactionScopeAsyncFlowOption flow)
+    {
+        await using PostgreSqlIdempotencyStore store = database.CreateStore();
+        IdempotencyClaimRequest request = Request();
+
+        Task<bool> completes;
+        using (new TransactionScope(flow))
+        {
+            completes = RunAsync();
+            if (flow == TransactionScopeAsyncFlowOption.Enabled)
+            {
+                await completes;
+            }
+        }
+
+        (await completes).Should().BeTrue();
+        (await store.BeginAsync(request)).Status.Should().Be(IdempotencyClaimStatus.Completed);
+
+        async Task<bool> RunAsync()
+        {
+            IdempotencyClaim claim = await store.BeginAsync(request);
+            await store.WaitAsync(claim.Key, claim.Fence, TimeSpan.FromMilliseconds(20));
+            return await store.CompleteAsync(claim.Key, claim.Fence, Outcome, Retention);
+        }
     }
 }
