@@ -19,7 +19,7 @@ public sealed partial class PostgreSqlIdempotencyStore
     /// <exception cref="IdempotencyStoreException">The store is down.</exception>
     public async ValueTask<int> CleanUpAsync(CancellationToken cancellationToken = default)
     {
-        await ReadyAsync(cancellationToken).ConfigureAwait(false);
+        await ReadyAsync(null, cancellationToken).ConfigureAwait(false);
         int all = 0;
         try
         {

@@ -86,7 +86,7 @@ public sealed partial class PostgreSqlIdempotencyStore : ITransactionalIdempoten
     public async ValueTask<IdempotencyClaim> BeginAsync(IdempotencyClaimRequest request, CancellationToken cancellationToken = default)
     {
         cancellationToken.ThrowIfCancellationRequested();
-        await ReadyAsync(cancellationToken).ConfigureAwait(false);
+        await ReadyAsync(null, cancellationToken).ConfigureAwait(false);
         bool again = false;
         while (true)
         {
@@ -155,7 +155,7 @@ public sealed partial class PostgreSqlIdempotencyStore : ITransactionalIdempoten
         cancellationToken.ThrowIfCancellationRequested();
         NpgsqlConnection own = connection as NpgsqlConnection
             ?? throw new ArgumentException($"The connection must be an NpgsqlConnection to the store's database, but is a {connection.GetType().Name}.", nameof(connection));
-        await ReadyAsync(cancellationToken).ConfigureAwait(false);
+        await ReadyAsync(own, cancellationToken).ConfigureAwait(false);
         try
         {
             return await own.BeginTransactionAsync(IsolationLevel.ReadCommitted, cancellationToken).ConfigureAwait(false);
@@ -181,7 +181,7 @@ public sealed partial class PostgreSqlIdempotencyStore : ITransactionalIdempoten
             throw new ArgumentException($"The transaction must be read committed, so that it sees what a claim waited for, but is {own.IsolationLevel}: begin it with BeginTransactionAsync of the store.", nameof(transaction));
         }
 
-        await ReadyAsync(cancellationToken).ConfigureAwait(false);
+        await ReadyAsync(connection, cancellationToken).ConfigureAwait(false);
         try
         {
             return await ClaimAsync(request, connection, own, duplicates, lockTimeout, cancellationToken).ConfigureAwait(false);
@@ -349,7 +349,7 @@ public sealed partial class PostgreSqlIdempotencyStore : ITransactionalIdempoten
         cancellationToken.ThrowIfCancellationRequested();
         NpgsqlTransaction? own = transaction is null ? null : Own(transaction);
         NpgsqlConnection? callers = own?.Connection;
-        await ReadyAsync(cancellationToken).ConfigureAwait(false);
+        await ReadyAsync(callers, cancellationToken).ConfigureAwait(false);
         try
         {
             if (callers is not null)
@@ -384,15 +384,18 @@ public sealed partial class PostgreSqlIdempotencyStore : ITransactionalIdempoten
     private Task PrepareAsync(NpgsqlBatch batch, CancellationToken cancellationToken) => _options.Prepare ? batch.PrepareAsync(cancellationToken) : Task.CompletedTask;
 
     /// <summary>Once: the table is there, or the script is run. A role that may not create is not asked to where it need not.</summary>
-    private ValueTask ReadyAsync(CancellationToken cancellationToken) => _ready ? ValueTask.CompletedTask : CreateAsync(cancellationToken);
+    /// <param name="callers">The caller's connection, which is asked first: who has the last one of the pool would wait for another in vain.</param>
+    /// <param name="cancellationToken">Ends the call.</param>
+    private ValueTask ReadyAsync(NpgsqlConnection? callers, CancellationToken cancellationToken) => _ready ? ValueTask.CompletedTask : CreateAsync(callers, cancellationToken);
 
-    private async ValueTask CreateAsync(CancellationToken cancellationToken)
+    private async ValueTask CreateAsync(NpgsqlConnection? callers, CancellationToken cancellationToken)
     {
         await _preparing.WaitAsync(cancellationToken).ConfigureAwait(false);
         try
         {
-            if (_ready)
+            if (_ready || (callers is not null && await ExistsAsync(callers, cancellationToken).ConfigureAwait(false)))
             {
+                _ready = true;
                 return;
             }
 
@@ -411,7 +414,7 @@ public sealed partial class PostgreSqlIdempotencyStore : ITransactionalIdempoten
 
             _ready = true;
         }
-        catch (Exception exception) when (IsOutage(exception, null))
+        catch (Exception exception) when (IsOutage(exception, callers))
         {
             throw Down(exception);
         }

@@ -1,3 +1,4 @@
+using System.Data.Common;
 using Npgsql;
 using static Backend.Toolkit.Idempotency.PostgreSql.Tests.Stores;
 
@@ -103,5 +104,26 @@ public sealed class SchemaTests(Database database)
         Func<string> script = () => PostgreSqlIdempotencyStore.Script(schema, table);
 
         script.Should().Throw<ArgumentException>();
+    }
+
+    [Fact]
+    public async Task Those_who_hold_all_connections_of_the_pool_begin_where_the_table_is_there()
+    {
+        const int All = 4;
+        string table = NewTable();
+        await ExecuteAsync(database.Source, PostgreSqlIdempotencyStore.Script(table: table));
+        await using NpgsqlDataSource source = NpgsqlDataSource.Create($"{database.ConnectionString};Maximum Pool Size={All};Timeout=5");
+        await using PostgreSqlIdempotencyStore store = Create(source, o => o.Table = table);
+        await using PostgreSqlIdempotencyStore other = Create(source, o => o.Table = table);
+        NpgsqlConnection[] connections = await Task.WhenAll(Enumerable.Range(0, All).Select(_ => source.OpenConnectionAsync().AsTask()));
+
+        IdempotencyClaim[] claims = await Task.WhenAll(connections.Select(async connection =>
+        {
+            await using DbTransaction transaction = await store.BeginTransactionAsync(connection, Patience);
+            return await other.ClaimAsync(Request(), transaction);
+        }));
+
+        claims.Should().OnlyContain(claim => claim.Status == IdempotencyClaimStatus.Started);
+        await Task.WhenAll(connections.Select(connection => connection.DisposeAsync().AsTask()));
     }
 }
