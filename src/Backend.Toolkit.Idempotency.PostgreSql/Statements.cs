@@ -84,7 +84,7 @@ internal sealed class Statements
 
     /// <summary>$1 key, $2 fence, $3 one more entry.</summary>
     public string SavePhase => $"""
-        UPDATE {Table} SET phases = coalesce(phases, '\x') || $3 WHERE key = $1 AND fence = $2 AND state = 0 AND expiry > {Now} RETURNING 1
+        UPDATE {Table} SET phases = coalesce(phases, '') || $3 WHERE key = $1 AND fence = $2 AND state = 0 AND expiry > {Now} RETURNING 1
         """;
 
     /// <summary>$1 key, $2 fence.</summary>

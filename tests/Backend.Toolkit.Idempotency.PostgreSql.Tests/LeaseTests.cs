@@ -184,4 +184,30 @@ public sealed class LeaseTests(Database database)
             return await store.CompleteAsync(claim.Key, claim.Fence, Outcome, Retention);
         }
     }
+
+    [Theory]
+    [InlineData("standard_conforming_strings=off")]
+    [InlineData("bytea_output=escape -c timezone=America/New_York -c intervalstyle=iso_8601 -c datestyle=SQL,DMY -c extra_float_digits=-15")]
+    [InlineData("default_transaction_isolation=serializable -c search_path=nowhere -c plan_cache_mode=force_generic_plan")]
+    public async Task The_settings_of_a_role_change_nothing(string settings)
+    {
+        await using NpgsqlDataSource source = NpgsqlDataSource.Create($"{database.ConnectionString};Options=-c {settings}");
+        await using PostgreSqlIdempotencyStore store = Create(source);
+        IdempotencyClaimRequest request = Request(previous: Digest());
+        IdempotencyClaim first = await store.BeginAsync(request);
+        await store.SavePhaseAsync(first.Key, first.Fence, "\0\ud800\\x", new byte[] { 0, 39, 92, 255 });
+        await ShiftAsync(store, Lease);
+
+        IdempotencyClaim second = await store.BeginAsync(request);
+        await store.RenewAsync(second.Key, second.Fence, Lease);
+        IdempotencyClaim third = await store.BeginAsync(request);
+        await store.CompleteAsync(second.Key, second.Fence, new IdempotencyOutcome(200, new byte[] { 92, 0, 39 }), TimeSpan.FromDays(365));
+        await ShiftAsync(store, TimeSpan.FromDays(365) - TimeSpan.FromMinutes(1));
+        IdempotencyClaim fourth = await store.BeginAsync(request);
+
+        second.Phases["\0\ud800\\x"].ToArray().Should().Equal(0, 39, 92, 255);
+        third.Status.Should().Be(IdempotencyClaimStatus.InProgress);
+        third.LeaseLeft.Should().BeCloseTo(Lease, TimeSpan.FromSeconds(20));
+        fourth.Outcome!.Content.ToArray().Should().Equal(92, 0, 39);
+    }
 }
