@@ -15,7 +15,7 @@ namespace Backend.Toolkit.Idempotency.PostgreSql;
 /// </summary>
 public sealed partial class PostgreSqlIdempotencyStore : ITransactionalIdempotencyStore, IAsyncDisposable
 {
-    /// <summary>How long a claim in lease mode waits for what others have not committed.</summary>
+    /// <summary>How long a claim that is not to wait does so for what others have not committed.</summary>
     private static readonly TimeSpan ShortWait = TimeSpan.FromSeconds(1);
 
     private readonly TimeProvider _time;
@@ -181,6 +181,9 @@ public sealed partial class PostgreSqlIdempotencyStore : ITransactionalIdempoten
             throw new ArgumentException($"The transaction must be read committed, so that it sees what a claim waited for, but is {own.IsolationLevel}: begin it with BeginTransactionAsync of the store.", nameof(transaction));
         }
 
+        // Who waited and then became the owner has no advisory lock, so who is to be rejected may meet him at the index.
+        TimeSpan patience = duplicates == DuplicatePolicy.Reject ? ShortWait : LongestTimer;
+        lockTimeout = lockTimeout < patience ? lockTimeout : patience;
         await ReadyAsync(connection, cancellationToken).ConfigureAwait(false);
         try
         {

@@ -301,4 +301,38 @@ public sealed class TransactionTests : IAsyncLifetime
         (await store.BeginAsync(request)).Outcome!.Content.ToArray().Should().Equal(Content);
         (await _connection.ExecuteScalarAsync<int>("SELECT count(*) FROM pg_prepared_statements WHERE statement LIKE '%' || @table || '%'", new { table = TableOf(store) })).Should().Be(0);
     }
+
+    [Fact]
+    public async Task Reject_hardly_waits_for_an_owner_that_waited_before()
+    {
+        IdempotencyClaimRequest request = Request();
+        await using NpgsqlConnection second = await _database.Source.OpenConnectionAsync(), third = await _database.Source.OpenConnectionAsync();
+        await using DbTransaction former = await _store.BeginTransactionAsync(_connection, Patience);
+        await _store.ClaimAsync(request, former);
+        await using DbTransaction owner = await _store.BeginTransactionAsync(second, Patience);
+        Task<IdempotencyClaim> waits = _store.ClaimAsync(request, owner).AsTask();
+        using var limit = new CancellationTokenSource(Patience, TimeProvider.System);
+        while (!await ScalarAsync<bool>(_database.Source, $"SELECT EXISTS (SELECT FROM pg_locks WHERE pid = {second.ProcessID} AND NOT granted)"))
+        {
+            await Task.Delay(TimeSpan.FromMilliseconds(10), TimeProvider.System, limit.Token);
+        }
+
+        await former.RollbackAsync();
+        IdempotencyClaim owned = await waits;
+        await using DbTransaction rejected = await _store.BeginTransactionAsync(third, Patience);
+        Task<IdempotencyClaim> claim = _store.ClaimAsync(request, rejected, DuplicatePolicy.Reject, TimeSpan.FromMinutes(10)).AsTask();
+
+        owned.Status.Should().Be(IdempotencyClaimStatus.Started);
+        (await claim.WaitAsync(TimeSpan.FromSeconds(10), TimeProvider.System)).Status.Should().Be(IdempotencyClaimStatus.InProgress);
+    }
+
+    [Fact]
+    public async Task A_wait_may_be_as_long_as_there_is_a_number_for()
+    {
+        await using DbTransaction transaction = await _store.BeginTransactionAsync(_connection, TimeSpan.MaxValue);
+
+        IdempotencyClaim claim = await _store.ClaimAsync(Request(), transaction, DuplicatePolicy.WaitAndReplay, TimeSpan.MaxValue);
+
+        claim.Status.Should().Be(IdempotencyClaimStatus.Started);
+    }
 }
