@@ -60,6 +60,11 @@ public sealed class PostgreSqlIdempotencyStoreOptions
             yield return Problem(nameof(ConnectionString), "one that Npgsql reads", "not");
         }
 
+        if ((Listen || Prepare) && IsMultiplexing(ConnectionString ?? DataSource?.ConnectionString))
+        {
+            yield return Problem("Listen and Prepare", "false with Multiplexing=true, where no statement has a connection of its own", "not");
+        }
+
         if (!IsIdentifier(Schema, LongestSchema))
         {
             yield return Problem(nameof(Schema), "1 to 63 letters (a to z), digits and underscores, no digit first", $"'{Schema}'");
@@ -114,6 +119,8 @@ public sealed class PostgreSqlIdempotencyStoreOptions
             return false;
         }
     }
+
+    private static bool IsMultiplexing(string? text) => IsConnectionString(text ?? "") && new NpgsqlConnectionStringBuilder(text).Multiplexing;
 
     private string Problem(string property, string rule, object value) => string.Create(
         CultureInfo.InvariantCulture, $"{(string.IsNullOrEmpty(Name) ? nameof(PostgreSqlIdempotencyStoreOptions) : Name)}: {property} must be {rule}, but is {value}.");

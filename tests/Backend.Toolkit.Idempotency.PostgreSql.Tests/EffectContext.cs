@@ -3,9 +3,15 @@ using Npgsql;
 
 namespace Backend.Toolkit.Idempotency.PostgreSql.Tests;
 
-internal sealed class EffectContext(NpgsqlDataSource source) : DbContext
+internal sealed class EffectContext(NpgsqlDataSource source, bool retries = false) : DbContext
 {
-    protected override void OnConfiguring(DbContextOptionsBuilder optionsBuilder) => optionsBuilder.UseNpgsql(source);
+    protected override void OnConfiguring(DbContextOptionsBuilder optionsBuilder) => optionsBuilder.UseNpgsql(source, npgsql =>
+    {
+        if (retries)
+        {
+            npgsql.EnableRetryOnFailure();
+        }
+    });
 
     protected override void OnModelCreating(ModelBuilder modelBuilder) => modelBuilder.Entity<Effect>(effect =>
     {

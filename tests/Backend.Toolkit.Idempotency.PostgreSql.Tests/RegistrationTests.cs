@@ -134,4 +134,37 @@ public sealed class RegistrationTests(Database database)
         (sameTable.Status, still.Status).Should().Be((IdempotencyClaimStatus.InProgress, IdempotencyClaimStatus.InProgress));
         log.Entries.Should().ContainSingle(entry => entry.Level == LogLevel.Error).Which.Message.Should().Contain("'orders'").And.Contain("-3");
     }
+
+    [Theory]
+    [InlineData(true, false)]
+    [InlineData(false, true)]
+    public void Multiplexing_takes_neither_listening_nor_prepared_statements(bool listen, bool prepare)
+    {
+        using NpgsqlDataSource source = NpgsqlDataSource.Create("Host=localhost;Multiplexing=true");
+        var options = new PostgreSqlIdempotencyStoreOptions { Name = "orders", DataSource = source, Listen = listen, Prepare = prepare };
+        const string Problem = "orders: Listen and Prepare must be false with Multiplexing=true, where no statement has a connection of its own, but is not.";
+
+        string[] problems = [.. options.Problems()];
+        (options.DataSource, options.ConnectionString) = (null, source.ConnectionString);
+        string[] own = [.. options.Problems()];
+
+        problems.Should().Equal(Problem);
+        own.Should().Equal(Problem);
+    }
+
+    [Fact]
+    public async Task Without_listening_and_preparing_all_works_with_multiplexing()
+    {
+        await using NpgsqlDataSource source = NpgsqlDataSource.Create($"{database.ConnectionString};Multiplexing=true");
+        await using PostgreSqlIdempotencyStore store = Create(source, o => (o.Listen, o.Prepare) = (false, false));
+        IdempotencyClaimRequest request = Request(previous: Digest());
+
+        IdempotencyClaim claim = await store.BeginAsync(request);
+        Task wait = store.WaitAsync(claim.Key, claim.Fence, Patience).AsTask();
+        bool completed = await store.CompleteAsync(claim.Key, claim.Fence, Outcome, Retention);
+        await wait;
+
+        completed.Should().BeTrue();
+        (await store.BeginAsync(request)).Status.Should().Be(IdempotencyClaimStatus.Completed);
+    }
 }

@@ -242,21 +242,23 @@ public sealed class TransactionTests : IAsyncLifetime
         (await _connection.ExecuteScalarAsync<int>("SELECT count(*) FROM effects WHERE name = @effect", new { effect })).Should().Be(1);
     }
 
-    [Fact]
-    public async Task EF_Core_writes_in_the_transaction_of_the_operation()
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public async Task EF_Core_writes_in_the_transaction_of_the_operation(bool retries)
     {
         var executor = new IdempotentExecutor(_store, new IdempotencyOptions { Name = "ef" });
         string effect = Guid.NewGuid().ToString();
         async Task<string> RunAsync()
         {
-            await using var context = new EffectContext(_database.Source);
-            return await executor.ExecuteInTransactionAsync(effect, Content, context.Database.GetDbConnection(), async (transaction, _, token) =>
+            await using var context = new EffectContext(_database.Source, retries);
+            return await context.Database.CreateExecutionStrategy().ExecuteAsync(async () => await executor.ExecuteInTransactionAsync(effect, Content, context.Database.GetDbConnection(), async (transaction, _, token) =>
             {
                 await context.Database.UseTransactionAsync(transaction, token);
                 context.Add(new Effect { Name = effect });
                 await context.SaveChangesAsync(token);
                 return Guid.NewGuid().ToString();
-            }, StringJson.Default.String);
+            }, StringJson.Default.String));
         }
 
         string first = await RunAsync();
