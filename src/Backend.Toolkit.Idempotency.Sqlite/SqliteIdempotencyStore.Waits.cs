@@ -6,6 +6,9 @@ public sealed partial class SqliteIdempotencyStore
     /// <summary>How often the file is looked at while somebody waits.</summary>
     private static readonly TimeSpan Look = TimeSpan.FromMilliseconds(25);
 
+    /// <summary>What the timers of .NET take.</summary>
+    private static readonly TimeSpan LongestTimer = TimeSpan.FromDays(24);
+
     private readonly Waits _waits = new();
 
     internal int Waiting => _waits.Count;
@@ -37,7 +40,7 @@ public sealed partial class SqliteIdempotencyStore
             TimeSpan left = timeout - _time.GetElapsedTime(start);
             if (left > TimeSpan.Zero)
             {
-                await ended.WaitAsync(left, _time, cancellationToken).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+                await ended.WaitAsync(left < LongestTimer ? left : LongestTimer, _time, cancellationToken).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
                 cancellationToken.ThrowIfCancellationRequested();
             }
         }

@@ -44,8 +44,8 @@ public sealed partial class SqliteIdempotencyStore : ITransactionalIdempotencySt
         _time = timeProvider ?? TimeProvider.System;
         _logger = logger ?? NullLogger<SqliteIdempotencyStore>.Instance;
 
-        // Pooled connections would keep the file open after the store is gone.
-        _connectionString = new SqliteConnectionStringBuilder(options.ConnectionString) { Pooling = false }.ToString();
+        // Pooled connections would keep the file open after the store is gone; in a shared cache who reads is refused what another writes.
+        _connectionString = new SqliteConnectionStringBuilder(options.ConnectionString) { Pooling = false, Cache = SqliteCacheMode.Private }.ToString();
         _synchronous = options.SurvivePowerLoss ? "FULL" : "NORMAL";
         _createSchema = options.CreateSchema;
         _sql = new Statements(options.Table);
@@ -141,6 +141,7 @@ public sealed partial class SqliteIdempotencyStore : ITransactionalIdempotencySt
         await ReadyAsync(cancellationToken).ConfigureAwait(false);
         ThrowIfElsewhere(own, nameof(connection));
 
+        lockTimeout = lockTimeout < LongestTimer ? lockTimeout : LongestTimer;
         long start = _time.GetTimestamp();
         await EnterAsync(_beginning, lockTimeout, cancellationToken).ConfigureAwait(false);
         try
@@ -247,6 +248,11 @@ public sealed partial class SqliteIdempotencyStore : ITransactionalIdempotencySt
         catch (SqliteException exception) when (exception.SqliteErrorCode != raw.SQLITE_CONSTRAINT)
         {
             throw Down(exception);
+        }
+        catch (InvalidOperationException exception) when (connection.State == ConnectionState.Open && raw.sqlite3_get_autocommit(connection.Handle) != 0)
+        {
+            // The driver has heard of it, and refuses: what is written now would be no part of it.
+            throw new IdempotencyStoreException("SQLite has rolled the transaction back already, as it does when the disk is full or a statement says OR ROLLBACK. Nothing of it was committed.", exception);
         }
     }
 

@@ -92,7 +92,9 @@ public sealed class SqliteIdempotencyStoreOptions
         {
             var builder = new SqliteConnectionStringBuilder(ConnectionString);
             bool isMemory = builder.Mode == SqliteOpenMode.Memory || builder.DataSource is "" or ":memory:" || builder.DataSource.Contains("mode=memory", StringComparison.OrdinalIgnoreCase);
-            return isMemory ? ("that of a file, as a database in memory has no second connection that sees it and no write-ahead log", "of one in memory") : null;
+            return isMemory ? ("that of a file, as a database in memory has no second connection that sees it and no write-ahead log", "of one in memory")
+                : builder.DataSource.Contains("cache=shared", StringComparison.OrdinalIgnoreCase) ? ("without cache=shared in the URI, where who reads is refused what another is writing", "with it")
+                : null;
         }
         catch (ArgumentException)
         {

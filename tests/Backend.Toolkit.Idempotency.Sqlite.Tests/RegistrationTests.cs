@@ -80,6 +80,14 @@ public sealed class RegistrationTests : IAsyncDisposable
         ((Func<object>)(() => new SqliteIdempotencyStore(options))).Should().Throw<OptionsValidationException>();
     }
 
+    [Fact]
+    public void A_shared_cache_that_the_store_cannot_turn_off_is_refused()
+    {
+        var options = new SqliteIdempotencyStoreOptions { Name = "orders", ConnectionString = "Data Source=file:shop.db?cache=shared" };
+
+        options.Problems().Should().Equal("orders: ConnectionString must be without cache=shared in the URI, where who reads is refused what another is writing, but is with it.");
+    }
+
     [Theory]
     [InlineData("ar-SA")]
     [InlineData("th-TH")]

@@ -211,6 +211,63 @@ public sealed partial class TransactionTests : IAsyncDisposable
         await claim.Should().ThrowAsync<IdempotencyStoreException>();
     }
 
+    [Theory]
+    [InlineData("INSERT OR ROLLBACK INTO once (id) VALUES (1)")]
+    [InlineData("ROLLBACK")]
+    public async Task A_transaction_that_SQLite_has_rolled_back_takes_no_outcome(string ends)
+    {
+        _database.Execute("CREATE TABLE once (id INTEGER PRIMARY KEY); INSERT INTO once (id) VALUES (1)");
+        SqliteIdempotencyStore store = _database.CreateStore();
+        IdempotencyClaimRequest request = Request();
+        IdempotencyClaim owner = await store.BeginAsync(request);
+        await using SqliteConnection connection = _database.Connect();
+        await using DbTransaction transaction = await store.BeginTransactionAsync(connection, Patience);
+        await connection.ExecuteAsync("INSERT INTO effects (name) VALUES ('one')", transaction: transaction);
+        await Record.ExceptionAsync(() => connection.ExecuteAsync(ends, transaction: transaction));
+
+        Func<Task> commits = async () => await store.CompleteAndCommitAsync(owner.Key, owner.Fence, Outcome(), Lease, transaction);
+        Func<Task> completes = async () => await store.CompleteAsync(owner.Key, owner.Fence, Outcome(), Lease, transaction);
+
+        await commits.Should().ThrowAsync<IdempotencyStoreException>();
+        await completes.Should().ThrowAsync<IdempotencyStoreException>();
+        (await store.BeginAsync(request)).Status.Should().Be(IdempotencyClaimStatus.InProgress);
+        _database.Count("effects").Should().Be(0);
+    }
+
+    [Fact]
+    public async Task Repeats_do_not_wait_where_the_application_shares_a_cache()
+    {
+        string shared = new SqliteConnectionStringBuilder(_database.ConnectionString) { Cache = SqliteCacheMode.Shared }.ToString();
+        SqliteIdempotencyStore store = _database.CreateStore(o => o.ConnectionString = shared);
+        IdempotencyClaimRequest request = Request();
+        IdempotencyClaim claim = await store.BeginAsync(request);
+        await store.CompleteAsync(claim.Key, claim.Fence, Outcome(), Lease);
+        await using SqliteConnection connection = new(shared);
+        await connection.OpenAsync(TestContext.Current.CancellationToken);
+        await using DbTransaction transaction = await store.BeginTransactionAsync(connection, Patience);
+        await store.ClaimAsync(Request(), transaction, DuplicatePolicy.WaitAndReplay, Patience);
+
+        IdempotencyClaim repeat = await store.BeginAsync(request);
+
+        repeat.Status.Should().Be(IdempotencyClaimStatus.Completed);
+    }
+
+    [Fact]
+    public async Task Waits_may_be_as_long_as_there_is_a_number_for()
+    {
+        SqliteIdempotencyStore store = _database.CreateStore();
+        IdempotencyClaim claim = await store.BeginAsync(Request());
+        await using SqliteConnection first = _database.Connect(), second = _database.Connect();
+
+        Task waits = store.WaitAsync(claim.Key, claim.Fence, TimeSpan.MaxValue).AsTask();
+        await store.AbandonAsync(claim.Key, claim.Fence);
+        Task<DbTransaction>[] begin = [.. new[] { first, second }.Select(connection => store.BeginTransactionAsync(connection, TimeSpan.MaxValue).AsTask())];
+        await (await begin[0]).DisposeAsync();
+        await (await begin[1]).DisposeAsync();
+
+        await waits;
+    }
+
     private sealed class Shop(SqliteConnection connection) : DbContext
     {
         public DbSet<Effect> Effects => Set<Effect>();
