@@ -47,14 +47,16 @@ public sealed class RedisIdempotencyStore : IIdempotencyStore
 
     internal string KeyPrefix => Volatile.Read(ref _settings).KeyPrefix;
 
+    internal TimeSpan StoreTimeout => Volatile.Read(ref _settings).StoreTimeout;
+
     /// <summary>Gives the live store other options; calls under way go on under those they began with.</summary>
-    /// <param name="options">The new options; <see cref="RedisIdempotencyStoreOptions.Name"/> and <see cref="RedisIdempotencyStoreOptions.Connection"/> stay what they were.</param>
+    /// <param name="options">The new options; what says where the records are (connection, database, prefix) stays what it was, or runs under way would lose theirs.</param>
     /// <exception cref="Microsoft.Extensions.Options.OptionsValidationException">The options have problems; the old ones stay in force.</exception>
     public void Update(RedisIdempotencyStoreOptions options)
     {
         ArgumentNullException.ThrowIfNull(options);
         options.ThrowIfInvalid();
-        Volatile.Write(ref _settings, Settings(options));
+        Volatile.Write(ref _settings, Settings(options, Volatile.Read(ref _settings)));
     }
 
     /// <inheritdoc/>
@@ -188,9 +190,9 @@ public sealed class RedisIdempotencyStore : IIdempotencyStore
         }
     }
 
-    private RedisIdempotencyStoreSettings Settings(RedisIdempotencyStoreOptions options) => new(
-        _connection.GetDatabase(options.Database ?? -1),
-        options.KeyPrefix,
+    private RedisIdempotencyStoreSettings Settings(RedisIdempotencyStoreOptions options, RedisIdempotencyStoreSettings? before = null) => new(
+        before?.Database ?? _connection.GetDatabase(options.Database ?? -1),
+        before?.KeyPrefix ?? options.KeyPrefix,
         options.StoreTimeout,
         options.Replicas,
         options.Replicas == 0 ? null : [options.Replicas, Milliseconds(options.ReplicaTimeout)]);

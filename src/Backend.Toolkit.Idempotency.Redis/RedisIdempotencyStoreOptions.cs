@@ -4,7 +4,7 @@ using StackExchange.Redis;
 
 namespace Backend.Toolkit.Idempotency.Redis;
 
-/// <summary>Options of a <see cref="RedisIdempotencyStore"/>.</summary>
+/// <summary>Options of a <see cref="RedisIdempotencyStore"/>. What says where the records are is read when the store is made; the rest may change later.</summary>
 public sealed class RedisIdempotencyStoreOptions
 {
     /// <summary>The label in logs. Set by <c>AddRedisIdempotencyStore</c>.</summary>

@@ -23,7 +23,7 @@ public sealed class OutageTests
         await complete.Should().ThrowAsync<IdempotencyStoreException>();
         await server.RestartAsync();
         await RedisServer.WaitUntilAsync(() => connection.IsConnected, "the client is connected again");
-        store.Update(new RedisIdempotencyStoreOptions { Connection = connection, KeyPrefix = "after:", StoreTimeout = TimeSpan.FromSeconds(20) });
+        store.Update(new RedisIdempotencyStoreOptions { Connection = connection, StoreTimeout = TimeSpan.FromSeconds(20) });
 
         IdempotencyClaimRequest request = Request();
         IdempotencyClaim after = await store.BeginAsync(request);

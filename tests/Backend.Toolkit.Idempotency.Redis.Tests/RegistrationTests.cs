@@ -102,7 +102,7 @@ public sealed class RegistrationTests(RedisFixture redis) : IClassFixture<RedisF
     [Fact]
     public async Task Options_are_bound_from_configuration_and_reach_the_live_store_unless_they_are_wrong()
     {
-        IConfigurationRoot configuration = new ConfigurationBuilder().AddInMemoryCollection(new Dictionary<string, string?> { ["Orders:KeyPrefix"] = "one:" }).Build();
+        IConfigurationRoot configuration = new ConfigurationBuilder().AddInMemoryCollection(new Dictionary<string, string?> { ["Orders:KeyPrefix"] = $"{Guid.NewGuid():N}:", ["Orders:StoreTimeout"] = "00:00:11" }).Build();
         LogList log = new();
         ServiceCollection services = new();
         services.AddSingleton<IConfiguration>(configuration).AddSingleton<IConnectionMultiplexer>(redis.Connection).AddLogging(logging => logging.AddProvider(log));
@@ -111,15 +111,20 @@ public sealed class RegistrationTests(RedisFixture redis) : IClassFixture<RedisF
         await using ServiceProvider provider = services.BuildServiceProvider();
         var store = (RedisIdempotencyStore)provider.GetRequiredKeyedService<IIdempotencyStore>("orders");
 
-        string first = store.KeyPrefix;
+        TimeSpan first = store.StoreTimeout;
+        IdempotencyClaim claim = await store.BeginAsync(Request());
         configuration["Orders:KeyPrefix"] = "two:";
+        configuration["Orders:Database"] = "3";
+        configuration["Orders:StoreTimeout"] = "00:00:12";
         configuration.Reload();
-        string second = store.KeyPrefix;
-        configuration["Orders:KeyPrefix"] = "three:";
+        TimeSpan second = store.StoreTimeout;
+        bool isWhereItWas = await store.CompleteAsync(claim);
+        configuration["Orders:StoreTimeout"] = "00:00:13";
         configuration["Orders:Replicas"] = "-3";
         configuration.Reload();
 
-        (first, second, store.KeyPrefix).Should().Be(("one:", "two:", "two:"));
+        (first, second, store.StoreTimeout).Should().Be((TimeSpan.FromSeconds(11), TimeSpan.FromSeconds(12), TimeSpan.FromSeconds(12)));
+        isWhereItWas.Should().BeTrue("a run that a reload overtook keeps its record");
         log.Entries.Should().ContainSingle(entry => entry.Level == LogLevel.Error).Which.Message.Should().Contain("'orders'").And.Contain("-3");
     }
 

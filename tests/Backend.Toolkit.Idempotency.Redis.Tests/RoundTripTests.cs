@@ -89,6 +89,22 @@ public sealed partial class RoundTripTests(RedisFixture redis) : IClassFixture<R
             .Equal(new Dictionary<string, byte> { ["phase 0"] = 99, ["phase 1"] = 97, ["phase 2"] = 98, ["\ud800"] = 1, ["\ud801"] = 2 });
     }
 
+    [Fact]
+    public async Task A_fence_grows_also_when_the_servers_clock_goes_back()
+    {
+        string prefix = $"{Guid.NewGuid():N}:";
+        RedisIdempotencyStore store = Make(redis.Connection, o => o.KeyPrefix = prefix);
+        IdempotencyClaimRequest request = Request();
+        long ahead = (await store.BeginAsync(request)).Fence + 3_600_000_000;
+        await redis.Connection.GetDatabase().StringSetRangeAsync(prefix + request.Key, 3, Record.Fence(ahead));
+        await ShiftAsync(redis.Connection, prefix, Lease);
+
+        IdempotencyClaim next = await store.BeginAsync(request);
+
+        (next.Status, next.Fence).Should().Be((IdempotencyClaimStatus.Started, ahead + 1));
+        (await store.CompleteAsync(next)).Should().BeTrue();
+    }
+
     [Theory]
     [InlineData(long.MinValue)]
     [InlineData(-1)]
