@@ -401,6 +401,21 @@ public abstract class IdempotencyStoreConformance
     }
 
     [Fact]
+    public async Task A_tombstone_that_is_written_again_is_true_and_stays_one()
+    {
+        IIdempotencyStore store = await CreateStoreAsync();
+        IdempotencyClaimRequest request = Request();
+        IdempotencyClaim owner = await store.BeginAsync(request);
+        await store.CompleteAsync(owner.Key, owner.Fence, IdempotencyOutcome.Tombstone(201), Retention);
+
+        bool again = await store.CompleteAsync(owner.Key, owner.Fence, IdempotencyOutcome.Tombstone(500), Retention);
+
+        again.Should().BeTrue();
+        IdempotencyOutcome outcome = (await store.BeginAsync(request)).Outcome!;
+        (outcome.IsTombstone, outcome.Status).Should().Be((true, 201));
+    }
+
+    [Fact]
     public async Task Phases_are_told_apart_by_code_unit_and_replaced_by_name()
     {
         IIdempotencyStore store = await CreateStoreAsync();
@@ -449,6 +464,24 @@ public abstract class IdempotencyStoreConformance
         second.Phases.Should().ContainKey("charge");
         completed.Should().BeTrue();
         replay.Outcome!.Status.Should().Be(201);
+    }
+
+    [Fact]
+    public async Task Of_records_under_both_keys_the_newest_counts()
+    {
+        IIdempotencyStore store = await CreateStoreAsync();
+        IdempotencyClaimRequest[] both = [Request(), Request()];
+        foreach (IdempotencyClaimRequest request in both)
+        {
+            IdempotencyClaim owner = await store.BeginAsync(request);
+            await store.CompleteAsync(owner.Key, owner.Fence, new IdempotencyOutcome(request == both[0] ? 200 : 201, EveryByte), Retention);
+        }
+
+        IdempotencyClaim first = await store.BeginAsync(both[0] with { PreviousKey = both[1].Key });
+        IdempotencyClaim second = await store.BeginAsync(both[1] with { PreviousKey = both[0].Key });
+
+        (first.Outcome!.Status, second.Outcome!.Status).Should().Be((200, 201));
+        (first.Key, second.Key).Should().Be((both[0].Key, both[1].Key));
     }
 
     [Fact]

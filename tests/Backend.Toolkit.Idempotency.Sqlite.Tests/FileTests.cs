@@ -262,6 +262,21 @@ public sealed class FileTests : IAsyncDisposable
     }
 
     [Fact]
+    public void Who_was_woken_and_leaves_late_does_not_leave_for_others()
+    {
+        var waits = new Waits();
+        IdempotencyDigest key = Digest();
+        (Task first, _) = waits.Join(key, 1);
+        waits.Wake(key, 1);
+        (Task second, _) = waits.Join(key, 1);
+
+        waits.Leave(key, 1, first);
+        waits.Wake(key, 1);
+
+        second.IsCompletedSuccessfully.Should().BeTrue();
+    }
+
+    [Fact]
     public async Task Who_waits_when_the_store_is_disposed_of_does_not_wait_on()
     {
         SqliteIdempotencyStore store = _database.CreateStore();
