@@ -10,10 +10,13 @@ internal sealed class WebhookKeyRing
     private readonly bool _isBounded;
     private int _toldNone;
 
-    public WebhookKeyRing(WebhookOptions options, TimeSpan tolerance)
+    /// <param name="options">The options.</param>
+    /// <param name="tolerance">Of timestamps.</param>
+    /// <param name="name">The name that stays when options change; null: theirs. What was seen is kept under it.</param>
+    public WebhookKeyRing(WebhookOptions options, TimeSpan tolerance, string? name = null)
     {
         options.ThrowIfInvalid();
-        Name = options.Name ?? "";
+        Name = name ?? options.Name ?? "";
         Layout = new WebhookLayout(options.Scheme);
         Tolerance = (long)Math.Floor(tolerance.TotalSeconds);
         NameDigest = SHA256.HashData(Encoding.UTF8.GetBytes(Name));

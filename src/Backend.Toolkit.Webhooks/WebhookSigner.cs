@@ -58,7 +58,7 @@ public sealed class WebhookSigner
     public void Update(WebhookSignerOptions options)
     {
         ArgumentNullException.ThrowIfNull(options);
-        WebhookKeyRing old = Interlocked.Exchange(ref _ring, new WebhookKeyRing(options, default));
+        WebhookKeyRing old = Interlocked.Exchange(ref _ring, new WebhookKeyRing(options, default, _ring.Name));
         old.Pool.Close();
     }
 

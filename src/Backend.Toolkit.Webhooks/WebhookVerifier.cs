@@ -88,7 +88,7 @@ public sealed class WebhookVerifier
     public void Update(WebhookVerifierOptions options)
     {
         ArgumentNullException.ThrowIfNull(options);
-        WebhookKeyRing old = Interlocked.Exchange(ref _ring, new WebhookKeyRing(options, options.Tolerance));
+        WebhookKeyRing old = Interlocked.Exchange(ref _ring, new WebhookKeyRing(options, options.Tolerance, _ring.Name));
         old.Pool.Close();
     }
 

@@ -62,4 +62,26 @@ public sealed class ReloadTests
         updates.Should().AllSatisfy(update => update.Should().Throw<Microsoft.Extensions.Options.OptionsValidationException>());
         verifier.Verify(signer.Signed(Sample.Body), Sample.Body).Should().Be(WebhookVerification.Valid);
     }
+
+    /// <summary>What was seen is kept under the name: with another, everything that was handled could be handled again.</summary>
+    [Fact]
+    public async Task Options_without_a_name_do_not_make_other_messages_of_those_that_were_seen()
+    {
+        WebhookVerifier verifier = Sample.Verifier(WebhookScheme.StandardWebhooks, Sample.Time(), Sample.Secret);
+        WebhookSigner signer = Sample.Signer(WebhookScheme.StandardWebhooks, Sample.Time(), Sample.Secret);
+        var guard = new WebhookReplayGuard(new WebhookReplayGuardOptions());
+        Headers headers = signer.Signed(Sample.Body);
+        verifier.Verify(headers, Headers.Read, Sample.Body, out WebhookMessage before);
+        await (await guard.ReserveAsync(before)).CommitAsync();
+        var verifierOptions = new WebhookVerifierOptions { Keys = { new WebhookKey(Sample.Secret) } };
+        var signerOptions = new WebhookSignerOptions { Keys = { new WebhookKey(Sample.Secret) { Expires = Sample.Now } } };
+
+        verifier.Update(verifierOptions);
+        signer.Update(signerOptions);
+        verifier.Verify(headers, Headers.Read, Sample.Body, out WebhookMessage after);
+        Action sign = () => signer.Signed(Sample.Body);
+
+        (await guard.ReserveAsync(after)).Status.Should().Be(WebhookReservationStatus.Committed);
+        sign.Should().Throw<InvalidOperationException>().WithMessage("test: no key is in force*");
+    }
 }
