@@ -54,13 +54,13 @@ public readonly struct WebhookSession : IDisposable
         try
         {
             Span<byte> mac = stackalloc byte[WebhookLayout.MacBytes];
-            bool valid = state.CheckAll(mac);
-            if (valid)
+            WebhookVerification result = state.CheckAll(mac) ? state.StillInTime(_verifier!.Time) : WebhookVerification.BadSignature;
+            if (result == WebhookVerification.Valid)
             {
                 message = state.Message(mac);
             }
 
-            return _verifier!.Tell(state.Ring, valid ? WebhookVerification.Valid : WebhookVerification.BadSignature);
+            return _verifier!.Tell(state.Ring, result);
         }
         finally
         {

@@ -66,11 +66,10 @@ internal sealed class WebhookState(WebhookKeyRing ring) : IDisposable
                 return WebhookVerification.Malformed;
             }
 
-            // Neither is negative, so the difference fits.
-            long age = Math.Max(0, now.ToUnixTimeSeconds()) - _timestamp;
-            if (age > ring.Tolerance || age < -ring.Tolerance)
+            WebhookVerification inTime = InTime(now);
+            if (inTime != WebhookVerification.Valid)
             {
-                return age > 0 ? WebhookVerification.Stale : WebhookVerification.FromFuture;
+                return inTime;
             }
         }
 
@@ -83,6 +82,9 @@ internal sealed class WebhookState(WebhookKeyRing ring) : IDisposable
         _prefixLength = layout.WritePrefix(_prefix, _id, seconds);
         return WebhookVerification.Valid;
     }
+
+    /// <summary>Judges the timestamp again, when the body has come: one that comes slowly enough would otherwise be accepted after a guard has forgotten it.</summary>
+    public WebhookVerification StillInTime(TimeProvider time) => ring.Layout.HasTimestamp ? InTime(time.GetUtcNow()) : WebhookVerification.Valid;
 
     /// <summary>Under one key after the other, until one fits.</summary>
     public bool Check(in WebhookBody body, Span<byte> firstMac)
@@ -279,6 +281,13 @@ internal sealed class WebhookState(WebhookKeyRing ring) : IDisposable
 
         piece.CopyTo(_message.AsSpan(_messageLength));
         _messageLength = needed;
+    }
+
+    private WebhookVerification InTime(DateTimeOffset now)
+    {
+        // Neither is negative, so the difference fits.
+        long age = Math.Max(0, now.ToUnixTimeSeconds()) - _timestamp;
+        return age > ring.Tolerance ? WebhookVerification.Stale : age < -ring.Tolerance ? WebhookVerification.FromFuture : WebhookVerification.Valid;
     }
 
     private static void Add(ReadOnlySpan<char> piece, Span<char> text, ref int length)

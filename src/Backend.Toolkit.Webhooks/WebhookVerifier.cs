@@ -30,6 +30,8 @@ public sealed class WebhookVerifier
 
     internal WebhookKeyRing Ring => _ring;
 
+    internal TimeProvider Time => _time;
+
     /// <summary>Verifies a body in one piece.</summary>
     /// <typeparam name="TSource">Where the headers are.</typeparam>
     /// <param name="source">Where the headers are.</param>
@@ -64,7 +66,7 @@ public sealed class WebhookVerifier
     /// <returns>What was found.</returns>
     public WebhookVerification Verify<TSource>(TSource source, Func<TSource, string, string?> read, ReadOnlySequence<byte> body, out WebhookMessage message) => Verify(source, read, new WebhookBody(body), out message);
 
-    /// <summary>Begins to verify a body that is still to come. Headers, time and keys are judged now.</summary>
+    /// <summary>Begins to verify a body that is still to come. Headers, time and keys are judged now, the time again at the end.</summary>
     /// <typeparam name="TSource">Where the headers are.</typeparam>
     /// <param name="source">Where the headers are.</param>
     /// <param name="read">Gives a header by its name, whose case does not matter; null: there is none.</param>

@@ -120,4 +120,27 @@ public sealed class SessionTests
         verifier.Verify(headers, Sample.Body).Should().Be(WebhookVerification.BadSignature);
         old.Pool.Kept.Should().Be(0, "the states of keys that went are let go");
     }
+
+    /// <summary>A captured message, begun in time, whose body trickles in until the guard has forgotten it.</summary>
+    [Theory]
+    [InlineData("Stripe", WebhookVerification.Stale)]
+    [InlineData("Slack", WebhookVerification.Stale)]
+    [InlineData("StandardWebhooks", WebhookVerification.Stale)]
+    [InlineData("GitHub", WebhookVerification.Valid)]
+    public void The_time_is_judged_again_when_the_body_has_come(string scheme, WebhookVerification expected)
+    {
+        WebhookScheme described = Sample.Schemes.Single(one => one.Name == scheme);
+        WebhookVerifier verifier = Sample.Verifier(described, _time, Sample.Secret);
+        Headers headers = Sample.Signer(described, _time, Sample.Secret).Signed(Sample.Body);
+        using WebhookSession early = verifier.Begin(headers, Headers.Read), late = verifier.Begin(headers, Headers.Read);
+        early.Append(Sample.Body);
+        late.Append(Sample.Body);
+
+        _time.Advance(TimeSpan.FromSeconds(300));
+        WebhookVerification inTime = early.Finish();
+        _time.Advance(TimeSpan.FromSeconds(1));
+        WebhookVerification tooLate = late.Finish(out WebhookMessage message);
+
+        (inTime, tooLate, message.IsVerified).Should().Be((WebhookVerification.Valid, expected, expected == WebhookVerification.Valid));
+    }
 }
