@@ -50,7 +50,7 @@ public readonly struct WebhookSession : IDisposable
             return _refusal;
         }
 
-        WebhookState state = Running();
+        WebhookState state = _state is not null && _state.End(_version) ? _state : throw Ended();
         try
         {
             Span<byte> mac = stackalloc byte[WebhookLayout.MacBytes];
@@ -71,11 +71,13 @@ public readonly struct WebhookSession : IDisposable
     /// <summary>Ends the session if it has not ended: the body stopped half-way.</summary>
     public void Dispose()
     {
-        if (_state is not null && _state.Version == _version)
+        if (_state is not null && _state.End(_version))
         {
             _state.Return();
         }
     }
 
-    private WebhookState Running() => _state is not null && _state.Version == _version ? _state : throw new InvalidOperationException("The session has ended, or never began.");
+    private WebhookState Running() => _state is not null && _state.Version == _version ? _state : throw Ended();
+
+    private static InvalidOperationException Ended() => new("The session has ended, or never began.");
 }

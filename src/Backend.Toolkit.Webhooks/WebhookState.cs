@@ -20,6 +20,7 @@ internal sealed class WebhookState(WebhookKeyRing ring) : IDisposable
     private int _prefixLength;
     private int _macCount;
     private int _publicCount;
+    private int _version;
     private uint _inForce;
     private uint _begun;
     private string? _id;
@@ -27,8 +28,11 @@ internal sealed class WebhookState(WebhookKeyRing ring) : IDisposable
 
     public WebhookKeyRing Ring => ring;
 
-    /// <summary>Changes whenever the state changes hands, so that an old handle is told from a new one.</summary>
-    public int Version { get; private set; }
+    /// <summary>Changes when a session ends, so that an old handle is told from a new one.</summary>
+    public int Version => Volatile.Read(ref _version);
+
+    /// <summary>Ends the session that has this version. Of two that end it at once, one: the state must not go back twice, and so to two callers.</summary>
+    public bool End(int version) => Interlocked.CompareExchange(ref _version, version + 1, version) == version;
 
     /// <summary>Reads the headers. Valid: the body decides.</summary>
     public WebhookVerification Open(string? id, string? timestamp, string? signatures, TimeProvider time)
@@ -239,7 +243,6 @@ internal sealed class WebhookState(WebhookKeyRing ring) : IDisposable
     /// <summary>Gives the state back. A hash that somebody left half-way is emptied first.</summary>
     public void Return()
     {
-        Version++;
         Span<byte> unused = stackalloc byte[WebhookLayout.MacBytes];
         for (; _begun != 0; _begun &= _begun - 1)
         {

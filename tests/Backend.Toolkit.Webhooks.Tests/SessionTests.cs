@@ -143,4 +143,32 @@ public sealed class SessionTests
 
         (inTime, tooLate, message.IsVerified).Should().Be((WebhookVerification.Valid, expected, expected == WebhookVerification.Valid));
     }
+
+    /// <summary>The request is aborted while it is finished: a state that goes back twice would be given to two messages at once.</summary>
+    [Fact]
+    public void Two_that_end_a_session_at_once_give_its_state_back_once()
+    {
+        var time = new InterruptingTime();
+        WebhookVerifier verifier = Sample.Verifier(WebhookScheme.Stripe, time, Sample.Secret);
+        WebhookSession session = verifier.Begin(Sample.Signer(WebhookScheme.Stripe, _time, Sample.Secret).Signed(Sample.Body), Headers.Read);
+        session.Append(Sample.Body);
+        time.Asked = () => session.Dispose();
+
+        WebhookVerification result = session.Finish();
+
+        result.Should().Be(WebhookVerification.Valid);
+        verifier.Ring.Pool.Kept.Should().Be(1);
+    }
+
+    /// <summary>Another thread's step in the middle of ours, without the thread.</summary>
+    private sealed class InterruptingTime : TimeProvider
+    {
+        public Action? Asked { get; set; }
+
+        public override DateTimeOffset GetUtcNow()
+        {
+            Asked?.Invoke();
+            return Sample.Now;
+        }
+    }
 }
