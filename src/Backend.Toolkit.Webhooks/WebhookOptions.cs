@@ -145,7 +145,8 @@ public abstract class WebhookOptions : IValidOptions
         int fewest = Math.Max(1, MinimumSecretBytes ?? Scheme.MinimumSecretBytes);
         return bytes.Length < fewest || bytes.Length > MostSecretBytes
             ? ValidOptions.Invariant($"Secret must have between {fewest} and {MostSecretBytes} bytes, but has {bytes.Length} (MinimumSecretBytes lowers the bound).")
-            : null;
+            : bytes.AsSpan().ContainsAnyExcept((byte)0) ? null
+            : "Secret must have a byte other than zero, but has none: HMAC pads keys with zeros, so it would be the empty one.";
     }
 
     private string? PublicKeyProblem(string secret)

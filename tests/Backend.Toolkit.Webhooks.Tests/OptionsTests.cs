@@ -49,6 +49,19 @@ public sealed class OptionsTests
         problems[0].Should().NotContain(secret).And.NotContain(secret["whsec_".Length..]);
     }
 
+    /// <summary>An array that nobody filled. HMAC pads a key with zeros, so everybody who signs with nothing signs with it.</summary>
+    [Theory]
+    [InlineData("StandardWebhooks", "whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA")]
+    [InlineData("StandardWebhooks", "AA==")]
+    [InlineData("GitHub", "\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0")]
+    public void A_secret_of_zeros_is_an_empty_one(string scheme, string secret)
+    {
+        WebhookVerifierOptions options = Sample.VerifierOptions(Sample.Schemes.Single(one => one.Name == scheme), secret);
+        options.MinimumSecretBytes = 1;
+
+        options.Problems().Should().Equal("test: Keys[0] Secret must have a byte other than zero, but has none: HMAC pads keys with zeros, so it would be the empty one.");
+    }
+
     [Fact]
     public void Text_that_UTF8_cannot_hold_is_a_problem()
     {
