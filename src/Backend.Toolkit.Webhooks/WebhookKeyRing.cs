@@ -44,6 +44,8 @@ internal sealed class WebhookKeyRing
     /// <summary>Whether the time matters at all.</summary>
     public bool NeedsTime => _isBounded || Layout.HasTimestamp;
 
+    public bool HasPublic => _keys.Any(key => key.Public is not null);
+
     public WebhookPublicKey? Public(int key) => _keys[key].Public;
 
     /// <summary>A bit for each key in force.</summary>

@@ -399,7 +399,8 @@ internal sealed class WebhookState(WebhookKeyRing ring) : IDisposable
         {
             if (_publicCount == WebhookLayout.MostPublicSignatures)
             {
-                return false;
+                // Nobody verifies them without a public key: then they are no more than unknown ones.
+                return !ring.HasPublic;
             }
 
             _publicSignatures ??= new byte[WebhookLayout.MostPublicSignatures * WebhookPublicKey.SignatureBytes];

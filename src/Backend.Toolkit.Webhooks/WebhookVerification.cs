@@ -21,7 +21,7 @@ public enum WebhookVerification
     /// <summary>The timestamp is further ahead than the tolerance. Looked at before the signature, which may be wrong too.</summary>
     FromFuture,
 
-    /// <summary>A header is longer than 4 096 characters, or has more than 32 signatures, or more than 8 of a public key.</summary>
+    /// <summary>A header is longer than 4 096 characters, or has more than 32 signatures, or more than 8 of a public key where there is one.</summary>
     HeaderTooLarge,
 
     /// <summary>All keys have expired or are not yet valid.</summary>

@@ -312,6 +312,16 @@ public sealed class VerifierTests
     }
 
     [Fact]
+    public void Signatures_of_public_keys_are_unknown_ones_to_who_has_none()
+    {
+        string nine = string.Join(' ', Enumerable.Repeat("v1a," + Convert.ToBase64String(new byte[64]), 9));
+
+        Verify(Sample.Standard($"{nine} {_valid}")).Should().Be(WebhookVerification.Valid);
+        Verify(Sample.Standard($"{nine} {_wrong}")).Should().Be(WebhookVerification.BadSignature);
+        Verify(Sample.Standard(nine)).Should().Be(WebhookVerification.BadSignature);
+    }
+
+    [Fact]
     public void Any_key_in_force_counts_and_no_other()
     {
         WebhookVerifierOptions options = Sample.VerifierOptions(WebhookScheme.StandardWebhooks);
