@@ -100,7 +100,8 @@ internal sealed class WebhookState(WebhookKeyRing ring) : IDisposable
             int key = BitOperations.TrailingZeroCount(rest);
             if (ring.Public(key) is { } publicKey)
             {
-                if (_publicCount > 0)
+                // What fits into no buffer is under no signature of a public key; it may be under a MAC.
+                if (_publicCount > 0 && _prefixLength + body.Length <= Array.MaxLength)
                 {
                     if (_messageLength == 0)
                     {
@@ -249,13 +250,8 @@ internal sealed class WebhookState(WebhookKeyRing ring) : IDisposable
             _hashes[BitOperations.TrailingZeroCount(_begun)]!.GetHashAndReset(unused);
         }
 
-        if (_message is not null)
-        {
-            ArrayPool<byte>.Shared.Return(_message);
-            _message = null;
-        }
-
-        _messageLength = _macCount = _publicCount = 0;
+        DropMessage();
+        _macCount = _publicCount = 0;
         _inForce = 0;
         _id = null;
         _timestamp = 0;
@@ -273,7 +269,13 @@ internal sealed class WebhookState(WebhookKeyRing ring) : IDisposable
     /// <summary>Adds a piece to the whole message.</summary>
     internal void Buffer(ReadOnlySpan<byte> piece)
     {
-        int needed = checked(_messageLength + piece.Length);
+        int needed = (int)Math.Min((long)_messageLength + piece.Length, int.MaxValue);
+        if (needed > Array.MaxLength)
+        {
+            DropMessage();
+            return;
+        }
+
         if (needed > _message!.Length)
         {
             byte[] larger = ArrayPool<byte>.Shared.Rent((int)Math.Min(Array.MaxLength, Math.Max(needed, 2L * _message.Length)));
@@ -297,6 +299,17 @@ internal sealed class WebhookState(WebhookKeyRing ring) : IDisposable
     {
         piece.CopyTo(text[length..]);
         length += piece.Length;
+    }
+
+    private void DropMessage()
+    {
+        if (_message is not null)
+        {
+            ArrayPool<byte>.Shared.Return(_message);
+            _message = null;
+        }
+
+        _messageLength = 0;
     }
 
     private void BufferPrefix(long more)

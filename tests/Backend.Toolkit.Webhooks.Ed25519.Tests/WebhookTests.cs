@@ -134,6 +134,23 @@ public sealed class WebhookTests
         Verifier(_pair.PublicKey).Verify(headers, Headers.Read, body).Should().Be(WebhookVerification.HeaderTooLarge);
     }
 
+    /// <summary>The same megabyte again and again; nothing of it is read.</summary>
+    [Fact]
+    public void A_message_that_fits_into_no_buffer_is_refused_and_does_not_throw()
+    {
+        Headers headers = Sign(Signer(_pair.PrivateKey), [1, 2, 3]);
+        var first = new Segment(new byte[1 << 20], null);
+        Segment last = first;
+        while (last.RunningIndex <= int.MaxValue)
+        {
+            last = new Segment(first.Memory, last);
+        }
+
+        WebhookVerification result = Verifier(_pair.PublicKey).Verify(headers, Headers.Read, new ReadOnlySequence<byte>(first, 0, last, 1));
+
+        result.Should().Be(WebhookVerification.BadSignature);
+    }
+
     [Fact]
     public void Sessions_that_stop_half_way_spoil_nothing()
     {
@@ -242,5 +259,18 @@ public sealed class WebhookTests
 
         await stop.CancelAsync();
         (await work).Should().Be(0);
+    }
+
+    private sealed class Segment : ReadOnlySequenceSegment<byte>
+    {
+        public Segment(ReadOnlyMemory<byte> memory, Segment? previous)
+        {
+            Memory = memory;
+            if (previous is not null)
+            {
+                RunningIndex = previous.RunningIndex + previous.Memory.Length;
+                previous.Next = this;
+            }
+        }
     }
 }
