@@ -47,4 +47,27 @@ public sealed class VectorTests
 
         result.Should().Be(WebhookVerification.Valid);
     }
+
+    /// <summary>Of the test suites of Stripe.net and of Octokit, whose secrets are shorter than ours may be, and of the documentation of Standard Webhooks, whose list has three.</summary>
+    [Theory]
+    [InlineData(
+        "Stripe", "webhook_secret", 1533204620, "{\n  \"id\": \"evt_123\",\n  \"object\": \"event\",\n  \"account\": \"acct_123\",\n  \"api_version\": \"2017-05-25\",\n  \"created\": 1533204620,\n  \"data\": {\n    \"object\": {\n      \"id\": \"cus_123\",\n      \"object\": \"customer\",\n      \"created\": 123456789,\n      \"email\": \"test@stripe.com\",\n      \"livemode\": false,\n      \"metadata\": {}\n    }\n  },\n  \"livemode\": false,\n  \"pending_webhooks\": 1,\n  \"request\": {\n    \"id\": \"req_123\",\n    \"idempotency_key\": \"idempotency-key-123\"\n  },\n  \"type\": \"customer.created\"\n}\n",
+        "t=1533204620,v1=2220f87ef101a04665f11cdf770523143f875572008577fa0f20882ddb9cc3c7,v0=63f3a72374a733066c4be69ed7f8e5ac85c22c9f0a6a612ab9a025a9e4ee7eef")]
+    [InlineData("GitHub", "mysecret", 0, "{\"foo\":\"bar\"}", "sha256=4864d2759938a15468b5df9ade20bf161da9b4f737ea61794142f3484236bda3")]
+    [InlineData(
+        "StandardWebhooks", Sample.Secret, Sample.Seconds, "{\"test\": 2432232314}",
+        "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE= v1,bm9ldHUjKzFob2VudXRob2VodWUzMjRvdWVvdW9ldQo= v2,MzJsNDk4MzI0K2VvdSMjMTEjQEBAQDEyMzMzMzEyMwo=")]
+    public void A_published_header_is_verified(string scheme, string secret, long seconds, string body, string header)
+    {
+        WebhookScheme described = Sample.Schemes.Single(one => one.Name == scheme);
+        WebhookVerifierOptions options = Sample.VerifierOptions(described, secret);
+        options.MinimumSecretBytes = 8;
+        var verifier = new WebhookVerifier(options, new Microsoft.Extensions.Time.Testing.FakeTimeProvider(DateTimeOffset.FromUnixTimeSeconds(seconds + 100)));
+        Headers headers = Sample.Standard("", timestamp: "1614265330");
+        headers[described.SignatureHeader] = header;
+
+        WebhookVerification published = verifier.Verify(headers, Encoding.UTF8.GetBytes(body)), other = verifier.Verify(headers, Encoding.UTF8.GetBytes(body + " "));
+
+        (published, other).Should().Be((WebhookVerification.Valid, WebhookVerification.BadSignature));
+    }
 }
