@@ -186,16 +186,26 @@ public static class WebhookServiceCollectionExtensions
 
     private static TLive Follow<TLive, TOptions>(IOptionsMonitor<TOptions> monitor, string name, TLive live, Action<TLive, TOptions> update)
     {
-        monitor.OnChange((options, changed) =>
+        var gate = new Lock();
+        monitor.OnChange((_, changed) =>
         {
             if (changed == name)
             {
-                update(live, options);
+                Take();
             }
         });
 
         // A reload may have come before anybody listened.
-        update(live, monitor.Get(name));
+        Take();
         return live;
+
+        // One after the other, and each what is newest: of two reloads at once, the older must not stay, whose keys may have been taken back.
+        void Take()
+        {
+            lock (gate)
+            {
+                update(live, monitor.Get(name));
+            }
+        }
     }
 }

@@ -161,4 +161,49 @@ public sealed class RegistrationTests
 
         ((IConfigurationRoot)host.Services.GetRequiredService<IConfiguration>()).Reload();
     }
+
+    /// <summary>Between the options that it was made of and its listening.</summary>
+    [Fact]
+    public void A_reload_while_it_is_made_is_not_lost()
+    {
+        const string old = "a secret that is taken back", current = "a secret that takes its place";
+        var services = new ServiceCollection();
+        services.AddSingleton<IOptionsMonitor<WebhookVerifierOptions>>(new MonitorThatReloads(Sample.VerifierOptions(WebhookScheme.GitHub, old), Sample.VerifierOptions(WebhookScheme.GitHub, current)));
+        services.AddWebhookVerifier("test");
+        using ServiceProvider provider = services.BuildServiceProvider();
+        WebhookVerification Verify(string secret) => provider.GetRequiredKeyedService<WebhookVerifier>("test").Verify(Sample.Signer(WebhookScheme.GitHub, _time, secret).Signed(Sample.Body), Sample.Body);
+
+        _ = Verify(old);
+        SpinWait.SpinUntil(() => Verify(current) == WebhookVerification.Valid, TimeSpan.FromSeconds(5));
+
+        (Verify(current), Verify(old)).Should().Be((WebhookVerification.Valid, WebhookVerification.BadSignature));
+    }
+
+    /// <summary>Reloads on another thread, once, while somebody who listens already asks for the options.</summary>
+    private sealed class MonitorThatReloads(WebhookVerifierOptions first, WebhookVerifierOptions second) : IOptionsMonitor<WebhookVerifierOptions>
+    {
+        private Action<WebhookVerifierOptions, string?>? _listener;
+        private Thread? _reload;
+
+        public WebhookVerifierOptions CurrentValue => Get(Options.DefaultName);
+
+        public WebhookVerifierOptions Get(string? name)
+        {
+            if (_listener is null || _reload is not null)
+            {
+                return _reload is null ? first : second;
+            }
+
+            _reload = new Thread(() => _listener(second, name));
+            _reload.Start();
+            _reload.Join(50);
+            return first;
+        }
+
+        public IDisposable? OnChange(Action<WebhookVerifierOptions, string?> listener)
+        {
+            _listener = listener;
+            return null;
+        }
+    }
 }
