@@ -2,6 +2,7 @@ using System.Data.Common;
 using System.Text.Json;
 using System.Text.Json.Serialization;
 using Backend.Toolkit.Pagination;
+using Backend.Toolkit.Webhooks.Delivery;
 
 namespace Shop;
 
@@ -59,7 +60,7 @@ internal sealed record Order(Guid Id, string Item, int Cents, OrderStatus Status
 [JsonSerializable(typeof(bool))]
 internal sealed partial class ShopJson : JsonSerializerContext;
 
-/// <summary>Orders and their events, in the database that the outcomes of requests are in, too.</summary>
+/// <summary>Orders, in the database that their events and the outcomes of requests are in, too.</summary>
 internal sealed class OrderStore(ShopDatabase database, CursorPaginator paginator)
 {
     private const string Columns = "SELECT id, item, cents, status, placed_at FROM orders";
@@ -75,16 +76,21 @@ internal sealed class OrderStore(ShopDatabase database, CursorPaginator paginato
         return order;
     }
 
-    /// <summary>What became of an order, and the event that tells others; one does not come without the other.</summary>
-    public static async Task<Order> SettleAsync(Order order, bool isPaid, DbTransaction transaction, CancellationToken cancellationToken)
+    /// <summary>What became of a pending order, and the event that tells others; one does not come without the other. An order that is settled stays as it is.</summary>
+    public static async Task<Order> SettleAsync(Order order, bool isPaid, WebhookOutbox outbox, DbTransaction transaction, CancellationToken cancellationToken)
     {
         order = order with { Status = isPaid ? OrderStatus.Paid : OrderStatus.Declined };
-        await ExecuteAsync(transaction, "UPDATE orders SET status = @status WHERE id = @id", [("@id", order.Id), ("@status", (int)order.Status)], cancellationToken);
-        await ExecuteAsync(
+        int settled = await ExecuteAsync(
             transaction,
-            "INSERT INTO events (id, type, order_id) VALUES (@id, @type, @order)",
-            [("@id", Guid.CreateVersion7()), ("@type", isPaid ? "order.paid" : "order.declined"), ("@order", order.Id)],
+            "UPDATE orders SET status = @status WHERE id = @id AND status = @pending",
+            [("@id", order.Id), ("@status", (int)order.Status), ("@pending", (int)OrderStatus.Pending)],
             cancellationToken);
+        if (settled == 1)
+        {
+            byte[] payload = JsonSerializer.SerializeToUtf8Bytes(order, Export.Json);
+            await outbox.EnqueueAsync(new WebhookEvent(isPaid ? "order.created" : "order.declined", payload, Subscriptions.Audience, OrderKey: $"{order.Id}"), transaction, cancellationToken);
+        }
+
         return order;
     }
 
@@ -114,7 +120,7 @@ internal sealed class OrderStore(ShopDatabase database, CursorPaginator paginato
     private static Order Read(DbDataReader reader) => new(
         reader.GetGuid(0), reader.GetString(1), reader.GetInt32(2), (OrderStatus)reader.GetInt32(3), new DateTimeOffset(reader.GetDateTime(4), TimeSpan.Zero));
 
-    private static async Task ExecuteAsync(DbTransaction transaction, string sql, (string Name, object Value)[] parameters, CancellationToken cancellationToken)
+    private static async Task<int> ExecuteAsync(DbTransaction transaction, string sql, (string Name, object Value)[] parameters, CancellationToken cancellationToken)
     {
         await using DbCommand command = transaction.Connection!.CreateCommand();
         command.Transaction = transaction;
@@ -124,7 +130,7 @@ internal sealed class OrderStore(ShopDatabase database, CursorPaginator paginato
             Add(command, name, value);
         }
 
-        await command.ExecuteNonQueryAsync(cancellationToken);
+        return await command.ExecuteNonQueryAsync(cancellationToken);
     }
 
     private static void Add(DbCommand command, string name, object value)

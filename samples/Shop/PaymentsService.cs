@@ -1,6 +1,8 @@
 using System.Globalization;
 using System.Text.Json;
 using System.Text.Json.Serialization;
+using Backend.Toolkit.Webhooks.Delivery;
+using Backend.Toolkit.Webhooks.Delivery.Sqlite;
 using Microsoft.AspNetCore.Mvc;
 using Microsoft.Data.Sqlite;
 
@@ -55,6 +57,8 @@ internal sealed record ChargeCount(int Calls, int Charged);
 /// </summary>
 internal sealed class PaymentsService : IHostedService, IAsyncDisposable
 {
+    public const string Audience = "shop";
+
     private const int CardLimitCents = 100_000;
 
     private readonly WebApplication _app;
@@ -63,7 +67,8 @@ internal sealed class PaymentsService : IHostedService, IAsyncDisposable
     private int _calls;
 
     /// <param name="folder">Where charges.db is.</param>
-    public PaymentsService(string folder)
+    /// <param name="delivery">How webhooks are sent.</param>
+    public PaymentsService(string folder, Action<WebhookDeliveryOptions> delivery)
     {
         _connectionString = new SqliteConnectionStringBuilder { DataSource = Path.Combine(folder, "charges.db") }.ToString();
         using (SqliteConnection connection = Connect())
@@ -80,6 +85,8 @@ internal sealed class PaymentsService : IHostedService, IAsyncDisposable
         WebApplicationBuilder builder = WebApplication.CreateEmptyBuilder(new WebApplicationOptions());
         builder.WebHost.UseKestrelCore().UseUrls("http://127.0.0.1:0");
         builder.Services.AddRouting().AddProblemDetails();
+        builder.Services.AddSqliteWebhookDeliveryStore(o => o.ConnectionString = _connectionString);
+        builder.Services.AddWebhookDelivery(delivery);
         builder.Services.ConfigureHttpJsonOptions(json => json.SerializerOptions.Converters.Add(new JsonStringEnumConverter(JsonNamingPolicy.CamelCase, allowIntegerValues: false)));
 
         _app = builder.Build();
@@ -98,6 +105,9 @@ internal sealed class PaymentsService : IHostedService, IAsyncDisposable
             return Results.Ok(fault);
         });
     }
+
+    /// <summary>Who is told of charges.</summary>
+    public WebhookEndpoints Endpoints => _app.Services.GetRequiredService<WebhookEndpoints>();
 
     /// <summary>Known once it has started.</summary>
     public string Address => _app.Urls.First();
@@ -129,7 +139,7 @@ internal sealed class PaymentsService : IHostedService, IAsyncDisposable
         }
 
         // Charged first: that is why an answer that is lost on the way is followed by a second attempt for the same order, and why a key is charged once.
-        if (Keep(key, charge) != charge)
+        if (await KeepAsync(key, charge) != charge)
         {
             return Results.Problem(statusCode: StatusCodes.Status422UnprocessableEntity, title: "This Idempotency-Key was used for another charge.");
         }
@@ -142,19 +152,34 @@ internal sealed class PaymentsService : IHostedService, IAsyncDisposable
         return Results.Ok(charge);
     }
 
-    /// <summary>One statement, so of two that come at once one charges.</summary>
+    /// <summary>The charge and the webhook that tells of it are one commit.</summary>
     /// <returns>What was charged under the key, now or before.</returns>
-    private Charge Keep(string key, Charge charge)
+    private async Task<Charge> KeepAsync(string key, Charge charge)
     {
-        using SqliteConnection connection = Connect();
-        using SqliteCommand command = connection.CreateCommand();
-        command.CommandText = "PRAGMA synchronous = NORMAL; INSERT INTO charges (key, order_id, cents) VALUES ($key, $order, $cents) ON CONFLICT (key) DO UPDATE SET key = key RETURNING order_id, cents";
+        await using SqliteConnection connection = Connect();
+        await using SqliteTransaction transaction = connection.BeginTransaction();
+        await using SqliteCommand command = connection.CreateCommand();
+        command.Transaction = transaction;
+        command.CommandText = "INSERT INTO charges (key, order_id, cents) VALUES ($key, $order, $cents) ON CONFLICT (key) DO NOTHING";
         command.Parameters.AddWithValue("$key", key);
         command.Parameters.AddWithValue("$order", charge.OrderId);
         command.Parameters.AddWithValue("$cents", charge.Cents);
-        using SqliteDataReader reader = command.ExecuteReader();
-        reader.Read();
-        return new Charge(reader.GetGuid(0), reader.GetInt32(1));
+        if (await command.ExecuteNonQueryAsync() == 1)
+        {
+            byte[] payload = JsonSerializer.SerializeToUtf8Bytes(charge, Export.Json);
+            await _app.Services.GetRequiredService<WebhookOutbox>().EnqueueAsync(new WebhookEvent("payment.charged", payload, Audience), transaction);
+        }
+
+        command.CommandText = "SELECT order_id, cents FROM charges WHERE key = $key";
+        Charge kept;
+        await using (SqliteDataReader reader = await command.ExecuteReaderAsync())
+        {
+            await reader.ReadAsync();
+            kept = new Charge(reader.GetGuid(0), reader.GetInt32(1));
+        }
+
+        await transaction.CommitAsync();
+        return kept;
     }
 
     private int Count()
@@ -169,6 +194,9 @@ internal sealed class PaymentsService : IHostedService, IAsyncDisposable
     {
         var connection = new SqliteConnection(_connectionString);
         connection.Open();
+        using SqliteCommand command = connection.CreateCommand();
+        command.CommandText = "PRAGMA busy_timeout = 2000; PRAGMA synchronous = NORMAL";
+        command.ExecuteNonQuery();
         return connection;
     }
 }

@@ -3,11 +3,12 @@ using Backend.Toolkit.CircuitBreakers;
 using Backend.Toolkit.Idempotency;
 using Backend.Toolkit.Idempotency.AspNetCore;
 using Backend.Toolkit.TimeoutBudgets;
+using Backend.Toolkit.Webhooks.Delivery;
 
 namespace Shop;
 
 /// <summary>What POST /orders does. An order is stored before it is charged: one whose charge had no answer stays pending, and is not lost.</summary>
-internal sealed class PlaceOrder(DbConnection connection, PaymentsClient payments, TimeProvider time)
+internal sealed class PlaceOrder(DbConnection connection, PaymentsClient payments, WebhookOutbox outbox, TimeProvider time)
 {
     /// <summary>Under the key of the request: whoever asks again, also after a crash, goes on with the same order and gets the same answer.</summary>
     public async Task<IResult> OnceAsync(NewOrder request, HttpContext context, CancellationToken cancellationToken)
@@ -26,7 +27,7 @@ internal sealed class PlaceOrder(DbConnection connection, PaymentsClient payment
 
             // The order, its event and the answer are one commit, which UseIdempotency makes.
             DbTransaction transaction = await operation.BeginTransactionAsync(connection, cancellationToken);
-            return await OrderStore.SettleAsync(order, isPaid, transaction, cancellationToken);
+            return await OrderStore.SettleAsync(order, isPaid, outbox, transaction, cancellationToken);
         });
     }
 
@@ -50,7 +51,7 @@ internal sealed class PlaceOrder(DbConnection connection, PaymentsClient payment
         {
             bool isPaid = await payments.ChargeAsync(order, $"{order.Id}", cancellationToken);
             await using DbTransaction transaction = await connection.BeginTransactionAsync(cancellationToken);
-            Order settled = await OrderStore.SettleAsync(order, isPaid, transaction, cancellationToken);
+            Order settled = await OrderStore.SettleAsync(order, isPaid, outbox, transaction, cancellationToken);
             await transaction.CommitAsync(cancellationToken);
             return settled;
         });

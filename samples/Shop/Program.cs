@@ -25,6 +25,7 @@ try
     await shop.StartAsync();
     Console.WriteLine($"shop      {shop.Urls.First()}  (POST /orders, GET /orders, GET /orders/ID, GET /state)");
     Console.WriteLine($"payments  {shop.Services.GetRequiredService<PaymentsService>().Address}  (POST /faults, GET /charges)");
+    Console.WriteLine($"customer  {shop.Services.GetRequiredService<Customer>().Address}  (GET /received, POST /broken?value=true)");
     Console.WriteLine("Ctrl-C stops it.");
     await shop.WaitForShutdownAsync();
     return 0;

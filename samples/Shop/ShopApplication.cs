@@ -15,6 +15,11 @@ using Backend.Toolkit.RateLimiting.AspNetCore;
 using Backend.Toolkit.RateLimiting.Redis;
 using Backend.Toolkit.TimeoutBudgets;
 using Backend.Toolkit.TimeoutBudgets.AspNetCore;
+using Backend.Toolkit.Webhooks;
+using Backend.Toolkit.Webhooks.AspNetCore;
+using Backend.Toolkit.Webhooks.Delivery;
+using Backend.Toolkit.Webhooks.Delivery.PostgreSql;
+using Backend.Toolkit.Webhooks.Delivery.Sqlite;
 using Npgsql;
 using StackExchange.Redis;
 
@@ -57,12 +62,21 @@ internal static class ShopApplication
         services.AddOptions<HttpIdempotencyOptions>().BindConfiguration("HttpIdempotency");
         if (configuration["postgres"] is not null)
         {
+            services.AddPostgreSqlWebhookDeliveryStore((o, provider) => o.DataSource = provider.GetRequiredService<ShopDatabase>().Source as NpgsqlDataSource);
             services.AddPostgreSqlIdempotencyStore((o, provider) => o.DataSource = provider.GetRequiredService<ShopDatabase>().Source as NpgsqlDataSource);
         }
         else
         {
+            services.AddSqliteWebhookDeliveryStore((o, provider) => o.ConnectionString = provider.GetRequiredService<ShopDatabase>().ConnectionString);
             services.AddSqliteIdempotencyStore((o, provider) => (o.ConnectionString, o.SurvivePowerLoss) = (provider.GetRequiredService<ShopDatabase>().ConnectionString, provider.GetRequiredService<ShopDatabase>().IsKept));
         }
+
+        // Customers hear of orders out of the order's own transaction, and payments tells of its charges.
+        services.AddWebhookDelivery((o, provider) => (o.Protect, o.Unprotect) = provider.GetRequiredService<ShopDatabase>().Protection());
+        services.AddOptions<WebhookDeliveryOptions>().BindConfiguration("Webhooks");
+        services.AddWebhookReceiving();
+        services.AddWebhookVerifier("payments", (o, provider) => o.Keys.Add(new WebhookKey(provider.GetRequiredService<Subscriptions>().PaymentsSecret)));
+        services.AddWebhookReplayGuard("payments");
 
         // Orders are listed page by page.
         services.AddCursorPagination();
@@ -93,8 +107,12 @@ internal static class ShopApplication
         services.AddScoped(provider => provider.GetRequiredService<ShopDatabase>().Connect()); // of a request: it outlives the handler, for the commit
         services.AddScoped<PlaceOrder>();
         services.AddSingleton<Traffic>();
-        services.AddSingleton(provider => new PaymentsService(provider.GetRequiredService<ShopDatabase>().Folder));
+        services.AddSingleton(provider => new PaymentsService(provider.GetRequiredService<ShopDatabase>().Folder, configuration.GetSection("Webhooks").Bind));
         services.AddHostedService(provider => provider.GetRequiredService<PaymentsService>());
+        services.AddSingleton<Customer>();
+        services.AddHostedService(provider => provider.GetRequiredService<Customer>());
+        services.AddSingleton<Subscriptions>();
+        services.AddHostedService(provider => provider.GetRequiredService<Subscriptions>());
         services.AddProblemDetails();
         services.Configure<RouteHandlerOptions>(o => o.ThrowOnBadRequest = false); // 400 in development, too
         services.ConfigureHttpJsonOptions(json => json.SerializerOptions.Converters.Add(new JsonStringEnumConverter(JsonNamingPolicy.CamelCase)));
@@ -109,6 +127,7 @@ internal static class ShopApplication
         // Around the budget, so that it is the budget that ends a handler, and not a client that hangs up.
         app.UseIdempotency();
         app.UseTimeoutBudgets();
+        app.UseWebhookVerification();
 
         if (plain)
         {
@@ -123,6 +142,7 @@ internal static class ShopApplication
         app.MapGet("/orders", async (PageQuery query, StatusFilter? status, OrderStore orders, CancellationToken cancellationToken) =>
             (await orders.PageAsync(query.Request, status?.Status, cancellationToken)).ToResult());
         app.MapGet("/orders/{id:guid}", async (Guid id, OrderStore orders, CancellationToken cancellationToken) => await orders.FindAsync(id, cancellationToken) is { } order ? Results.Ok(order) : Results.NotFound());
+        Webhooks.Map(app);
         app.MapGet("/state", State).DisableRateLimit();
         app.MapGet("/", async (PageQuery query, StatusFilter? status, OrderStore orders, CancellationToken cancellationToken) =>
             Results.Content(StatePage.Render(State(), await orders.PageAsync(query.Request with { Size = 10 }, status?.Status, cancellationToken), status?.Status), "text/html; charset=utf-8")).DisableRateLimit();

@@ -1,6 +1,7 @@
 using System.Data;
 using System.Data.Common;
 using Backend.Toolkit.Pagination;
+using Microsoft.AspNetCore.DataProtection;
 using Microsoft.Data.Sqlite;
 using Npgsql;
 
@@ -24,7 +25,6 @@ internal sealed class ShopDatabase : IDisposable
             CREATE TABLE IF NOT EXISTS orders (id {uuid} NOT NULL PRIMARY KEY, item TEXT NOT NULL, cents INTEGER NOT NULL, status INTEGER NOT NULL, placed_at {time} NOT NULL);
             CREATE INDEX IF NOT EXISTS orders_by_age ON orders (placed_at, id);
             CREATE INDEX IF NOT EXISTS orders_by_status ON orders (status, placed_at, id);
-            CREATE TABLE IF NOT EXISTS events (id {uuid} NOT NULL PRIMARY KEY, type TEXT NOT NULL, order_id {uuid} NOT NULL REFERENCES orders);
             """);
         command.ExecuteNonQuery();
     }
@@ -47,20 +47,28 @@ internal sealed class ShopDatabase : IDisposable
     public DbConnection Connect()
     {
         DbConnection connection = Source.CreateConnection();
-        if (!IsKept)
+        if (!IsPostgreSql)
         {
-            connection.StateChange += static (sender, change) =>
+            connection.StateChange += (sender, change) =>
             {
                 if (change.CurrentState == ConnectionState.Open)
                 {
+                    // SQLite's own patience comes back sooner than that of the driver.
                     using DbCommand command = ((DbConnection)sender).CreateCommand();
-                    command.CommandText = "PRAGMA synchronous = NORMAL";
+                    command.CommandText = $"PRAGMA busy_timeout = 2000; PRAGMA synchronous = {(IsKept ? "FULL" : "NORMAL")}";
                     command.ExecuteNonQuery();
                 }
             };
         }
 
         return connection;
+    }
+
+    /// <summary>How secrets of endpoints are kept: under keys in the folder.</summary>
+    public (Func<string, string> Protect, Func<string, string> Unprotect) Protection()
+    {
+        IDataProtector protector = DataProtectionProvider.Create(new DirectoryInfo(Path.Combine(Folder, "keys"))).CreateProtector("webhooks");
+        return (protector.Protect, protector.Unprotect);
     }
 
     public void Dispose()

@@ -22,11 +22,14 @@ internal sealed class RunningShop : IAsyncDisposable
         _app = app;
         Client = new HttpClient { BaseAddress = new Uri(app.Urls.First()), Timeout = TimeSpan.FromSeconds(15) };
         Payments = new HttpClient { BaseAddress = new Uri(app.Services.GetRequiredService<PaymentsService>().Address), Timeout = TimeSpan.FromSeconds(15) };
+        Customer = new HttpClient { BaseAddress = new Uri(app.Services.GetRequiredService<Customer>().Address), Timeout = TimeSpan.FromSeconds(15) };
     }
 
     public HttpClient Client { get; }
 
     public HttpClient Payments { get; }
+
+    public HttpClient Customer { get; }
 
     /// <summary>Starts a shop.</summary>
     /// <param name="settings">Further settings, as on the command line: <c>--name=value</c>.</param>
@@ -53,6 +56,8 @@ internal sealed class RunningShop : IAsyncDisposable
 
     public async Task<ChargeCount> ChargesAsync() => (await Payments.GetFromJsonAsync<ChargeCount>("charges"))!;
 
+    public async Task<Received> ReceivedAsync() => (await Customer.GetFromJsonAsync<Received>("received"))!;
+
     public async Task<ShopState> StateAsync() => (await Client.GetFromJsonAsync<ShopState>("state", Json))!;
 
     /// <summary>The newest hundred.</summary>
@@ -73,6 +78,7 @@ internal sealed class RunningShop : IAsyncDisposable
     {
         Client.Dispose();
         Payments.Dispose();
+        Customer.Dispose();
         await _app.StopAsync();
         await _app.DisposeAsync();
     }
