@@ -337,4 +337,19 @@ public sealed class TransactionTests : IAsyncLifetime
 
         claim.Status.Should().Be(IdempotencyClaimStatus.Started);
     }
+
+    [Fact]
+    public async Task A_command_timeout_that_is_shorter_than_the_wait_does_not_break_the_connection()
+    {
+        IdempotencyClaimRequest request = Request();
+        await using DbTransaction owner = await _store.BeginTransactionAsync(_connection, Patience);
+        await _store.ClaimAsync(request, owner);
+        await using NpgsqlDataSource source = NpgsqlDataSource.Create($"{_database.ConnectionString};Command Timeout=1");
+        await using NpgsqlConnection other = await source.OpenConnectionAsync();
+        await using DbTransaction transaction = await _store.BeginTransactionAsync(other, Patience);
+
+        IdempotencyClaim claim = await _store.ClaimAsync(request, transaction, DuplicatePolicy.WaitAndReplay, TimeSpan.FromMilliseconds(1400));
+
+        claim.Status.Should().Be(IdempotencyClaimStatus.InProgress);
+    }
 }
