@@ -158,7 +158,7 @@ internal sealed class IdempotencyMiddleware(RequestDelegate next, HttpIdempotenc
             var scope = new IdempotencyScope(entry.OperationOf(request.Method), subject);
             operation = attribute.Mode == IdempotencyMode.Transaction
                 ? entry.Executor.Prepare(scope, key, fingerprint, lifetime.Token)
-                : await entry.Executor.BeginAsync(scope, key, fingerprint, lifetime.Token).ConfigureAwait(false);
+                : await entry.Executor.BeginAsync(scope, key, fingerprint, lifetime.Token, waitCancellation: context.RequestAborted).ConfigureAwait(false);
         }
         catch (IdempotencyStoreException)
         {

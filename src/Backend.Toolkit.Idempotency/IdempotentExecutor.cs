@@ -98,13 +98,15 @@ public sealed partial class IdempotentExecutor
     /// <param name="key">The key; see <see cref="KeyProblem"/>.</param>
     /// <param name="fingerprint">What the key is bound to; hashed.</param>
     /// <param name="cancellationToken">Ends the call, and cancels the operation's token later on.</param>
+    /// <param name="waitCancellation">Ends no more than a wait for another run, as when the client that waits has gone: the operation is in progress then, and runs for nobody.</param>
     /// <returns>The operation; its <see cref="IdempotentOperation.Status"/> says what to do.</returns>
     /// <exception cref="ArgumentException">The key is malformed.</exception>
     /// <exception cref="IdempotencyStoreException">The store is down, and is required.</exception>
-    public ValueTask<IdempotentOperation> BeginAsync(IdempotencyScope scope, string key, ReadOnlyMemory<byte> fingerprint, CancellationToken cancellationToken = default)
+    public ValueTask<IdempotentOperation> BeginAsync(
+        IdempotencyScope scope, string key, ReadOnlyMemory<byte> fingerprint, CancellationToken cancellationToken = default, CancellationToken waitCancellation = default)
     {
         IdempotentOperation operation = Prepare(scope, key, fingerprint, cancellationToken);
-        return operation.Status == IdempotencyStatus.KeyExpired ? new ValueTask<IdempotentOperation>(operation) : BeginAsync(operation);
+        return operation.Status == IdempotencyStatus.KeyExpired ? new ValueTask<IdempotentOperation>(operation) : BeginAsync(operation, waitCancellation);
     }
 
     /// <summary>
@@ -152,7 +154,7 @@ public sealed partial class IdempotentExecutor
     }
 
     /// <summary>Claims for an operation that was prepared, again and again while duplicates wait.</summary>
-    private async ValueTask<IdempotentOperation> BeginAsync(IdempotentOperation operation)
+    private async ValueTask<IdempotentOperation> BeginAsync(IdempotentOperation operation, CancellationToken waitCancellation)
     {
         ExecutorSettings settings = operation.Settings;
         long? waitingSince = null;
@@ -204,18 +206,20 @@ public sealed partial class IdempotentExecutor
             }
 
             TimeSpan left = patience - Time.GetElapsedTime(waitingSince.Value);
-            if (left <= TimeSpan.Zero)
+            if (left <= TimeSpan.Zero || waitCancellation.IsCancellationRequested)
             {
                 operation.Settle(claim, sent, inLeaseMode: true);
                 break;
             }
 
+            using CancellationTokenSource? both = waitCancellation.CanBeCanceled ? CancellationTokenSource.CreateLinkedTokenSource(operation.CallerToken, waitCancellation) : null;
+            CancellationToken token = both?.Token ?? operation.CallerToken;
             try
             {
                 if (woke)
                 {
                     // A store may wake early for nothing; asking it again at once would be a busy loop.
-                    await Task.Delay(left < EarlyPause ? left : EarlyPause, Time, operation.CallerToken).ConfigureAwait(false);
+                    await Task.Delay(left < EarlyPause ? left : EarlyPause, Time, token).ConfigureAwait(false);
                     wokeEarly = false;
                     continue;
                 }
@@ -223,7 +227,7 @@ public sealed partial class IdempotentExecutor
                 // Not past the lease that was told: when its owner is dead, nobody else says so.
                 TimeSpan turn = claim.LeaseLeft < left ? claim.LeaseLeft : left;
                 long from = Time.GetTimestamp();
-                await Store.WaitAsync(claim.Key, claim.Fence, turn > OneMillisecond ? turn : OneMillisecond, operation.CallerToken).ConfigureAwait(false);
+                await Store.WaitAsync(claim.Key, claim.Fence, turn > OneMillisecond ? turn : OneMillisecond, token).ConfigureAwait(false);
                 // By more than a timer's rounding.
                 wokeEarly = Time.GetElapsedTime(from) + 2 * OneMillisecond < turn;
             }
@@ -231,6 +235,11 @@ public sealed partial class IdempotentExecutor
             {
                 // As above.
                 StoreFailed(exception, settings);
+                operation.Settle(claim, sent, inLeaseMode: true);
+                break;
+            }
+            catch (OperationCanceledException) when (waitCancellation.IsCancellationRequested && !operation.CallerToken.IsCancellationRequested)
+            {
                 operation.Settle(claim, sent, inLeaseMode: true);
                 break;
             }

@@ -183,6 +183,34 @@ public sealed class DisconnectTests
     }
 
     [Fact]
+    public async Task Duplicates_whose_clients_have_left_while_they_waited_do_not_run()
+    {
+        int runs = 0;
+        var go = new TaskCompletionSource();
+        await using Server server = await Server.StartAsync(
+            app => app.MapPost("/", async () =>
+            {
+                Interlocked.Increment(ref runs);
+                await go.Task;
+                return Results.StatusCode(429);
+            }).RequireIdempotency("orders"),
+            setup => setup.Executor = o => o.Duplicates = DuplicatePolicy.WaitAndReplay);
+        Task<Answer> first = server.AskAsync("/");
+        Eventually.BeTrue(() => Volatile.Read(ref runs) == 1, "it runs");
+        using var leave = new CancellationTokenSource();
+        Task[] duplicates = [.. Enumerable.Range(0, 20).Select(_ => server.PostAsync("/", token: leave.Token))];
+        Eventually.BeTrue(() => server.Store.Waiting == 20, "they wait");
+
+        await leave.CancelAsync();
+        Eventually.BeTrue(() => server.Store.Waiting == 0, "they wait no longer");
+        go.SetResult();
+
+        (await first.Soon()).Status.Should().Be(429);
+        await ((Func<Task>)(() => Task.WhenAll(duplicates))).Should().ThrowAsync<OperationCanceledException>();
+        runs.Should().Be(1);
+    }
+
+    [Fact]
     public async Task A_handler_that_runs_too_long_is_cancelled_and_answered_503()
     {
         int runs = 0;

@@ -24,6 +24,7 @@ internal enum Verb
 internal sealed class TestStore(IIdempotencyStore inner) : ITransactionalIdempotencyStore
 {
     private readonly int[] _calls = new int[Enum.GetValues<Verb>().Length];
+    private int _waiting;
 
     public IIdempotencyStore Inner => inner;
 
@@ -42,6 +43,9 @@ internal sealed class TestStore(IIdempotencyStore inner) : ITransactionalIdempot
     public ConcurrentQueue<IdempotencyDigest> Begun { get; } = [];
 
     public TimeSpan? LockTimeout { get; private set; }
+
+    /// <summary>How many wait now.</summary>
+    public int Waiting => Volatile.Read(ref _waiting);
 
     public int Calls(Verb verb) => Volatile.Read(ref _calls[(int)verb]);
 
@@ -76,7 +80,16 @@ internal sealed class TestStore(IIdempotencyStore inner) : ITransactionalIdempot
         Verb.Wait,
         async () =>
         {
-            await (Waits?.Invoke(timeout) ?? inner.WaitAsync(key, fence, timeout, cancellationToken));
+            Interlocked.Increment(ref _waiting);
+            try
+            {
+                await (Waits?.Invoke(timeout) ?? inner.WaitAsync(key, fence, timeout, cancellationToken));
+            }
+            finally
+            {
+                Interlocked.Decrement(ref _waiting);
+            }
+
             return true;
         },
         cancellationToken);
