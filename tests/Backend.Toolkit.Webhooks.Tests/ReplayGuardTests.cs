@@ -101,6 +101,46 @@ public sealed class ReplayGuardTests
         (before.Status, after.Status).Should().Be((WebhookReservationStatus.Committed, WebhookReservationStatus.Reserved));
     }
 
+    /// <summary>However short the retry window is, and the lease long.</summary>
+    [Theory]
+    [InlineData(1, 1, 601)]
+    [InlineData(1, 700, 700)]
+    [InlineData(700, 800, 800)]
+    public async Task It_remembers_at_least_as_long_as_the_message_is_accepted_and_the_lease_runs(int lease, int retryWindow, int expected)
+    {
+        var asked = new List<TimeSpan>();
+        var store = new WebhookReplayStore
+        {
+            Reserve = (request, _) =>
+            {
+                asked.Add(request.KeepFor);
+                return new(new WebhookReplayAnswer(WebhookReservationStatus.Reserved, 1));
+            },
+            Commit = (_, _, _, _) => new(true),
+            Release = (_, _, _) => new(true),
+        };
+        WebhookReplayGuard guard = Guard(o => (o.Lease, o.RetryWindow, o.Store) = (TimeSpan.FromSeconds(lease), TimeSpan.FromSeconds(retryWindow), store));
+        WebhookMessage Message(WebhookScheme scheme)
+        {
+            Sample.Verifier(scheme, _time, Sample.Secret).Verify(Sample.Signer(scheme, _time, Sample.Secret).Signed(Sample.Body), Headers.Read, Sample.Body, out WebhookMessage message);
+            return message;
+        }
+
+        await guard.ReserveAsync(Message(WebhookScheme.StandardWebhooks));
+        await guard.ReserveAsync(Message(WebhookScheme.Stripe));
+
+        asked.Should().Equal(TimeSpan.FromSeconds(expected), TimeSpan.FromSeconds(Math.Max(601, lease)));
+    }
+
+    [Fact]
+    public void A_chosen_id_and_a_signed_one_are_not_the_same_message()
+    {
+        Sample.Verifier(WebhookScheme.StandardWebhooks, _time, Sample.Secret)
+            .Verify(Sample.Signer(WebhookScheme.StandardWebhooks, _time, Sample.Secret).Signed(Sample.Body), Headers.Read, Sample.Body, out WebhookMessage message);
+
+        message.ReplayKeyOf(Sample.Id).Should().NotBe(message.ReplayKey);
+    }
+
     /// <summary>Accepted at the first instant and replayed at the last, however the clock stands within a second.</summary>
     [Theory]
     [InlineData(0)]
