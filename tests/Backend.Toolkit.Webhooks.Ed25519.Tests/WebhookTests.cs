@@ -105,6 +105,13 @@ public sealed class WebhookTests
         string[][] receivers = [[secret], [_pair.PublicKey], [_pair.PublicKey, secret], [Ed25519WebhookKey.NewPair().PublicKey, secret], [WebhookKey.NewSecret(), _pair.PublicKey]];
         receivers.Should().AllSatisfy(keys => Verifier(keys).Verify(headers, Headers.Read, body).Should().Be(WebhookVerification.Valid));
         Verifier(Ed25519WebhookKey.NewPair().PublicKey, WebhookKey.NewSecret()).Verify(headers, Headers.Read, body).Should().Be(WebhookVerification.BadSignature);
+        receivers.Should().AllSatisfy(keys =>
+        {
+            using WebhookSession session = Verifier(keys).Begin(headers, Headers.Read);
+            session.Append(body.AsSpan(0, 1));
+            session.Append(body.AsSpan(1));
+            session.Finish().Should().Be(WebhookVerification.Valid);
+        });
     }
 
     /// <summary>Whoever knows the public key, which is everybody, must not be able to use it as a secret.</summary>
