@@ -30,12 +30,12 @@ internal static class Verdict
         TimeSpan? retryAfter = answer.Status is 429 or 503 && answer.RetryAfter is { } asked ? Min(asked, Latest(left, options)) : null;
         int failures = answer.Status is 502 or 504 ? 2 : 1;
         WebhookEndpointHealth health = answer.IsEndpointsFault ? Health(claim, retryAfter, failures, options) : new WebhookEndpointHealth(null, TimeSpan.Zero);
-        if (claim.Attempts + 1 >= options.Schedule.Count)
+        if (claim.Attempts + 1 >= options.Delays.Count)
         {
-            return new WebhookOutcome(claim, WebhookDeliveryState.Dead, TimeSpan.Zero, string.Create(CultureInfo.InvariantCulture, $"attempt {claim.Attempts + 1} of {options.Schedule.Count} failed"), attempt, health);
+            return new WebhookOutcome(claim, WebhookDeliveryState.Dead, TimeSpan.Zero, string.Create(CultureInfo.InvariantCulture, $"attempt {claim.Attempts + 1} of {options.Delays.Count} failed"), attempt, health);
         }
 
-        TimeSpan delay = options.Schedule[claim.Attempts + 1] * (0.8 + (0.2 * random));
+        TimeSpan delay = options.Delays[claim.Attempts + 1] * (0.8 + (0.2 * random));
         if (delay > left)
         {
             return new WebhookOutcome(claim, WebhookDeliveryState.Dead, TimeSpan.Zero, WindowOver, attempt, health);

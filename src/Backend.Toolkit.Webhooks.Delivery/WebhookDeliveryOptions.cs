@@ -5,20 +5,24 @@ namespace Backend.Toolkit.Webhooks.Delivery;
 /// <summary>When webhooks are attempted, how many at a time, whereto, and how long what became of them is kept.</summary>
 public sealed class WebhookDeliveryOptions : IValidOptions
 {
+    private static IReadOnlyList<TimeSpan> Published { get; } =
+    [
+        TimeSpan.Zero, TimeSpan.FromSeconds(5), TimeSpan.FromMinutes(5), TimeSpan.FromMinutes(30), TimeSpan.FromHours(2),
+        TimeSpan.FromHours(5), TimeSpan.FromHours(10), TimeSpan.FromHours(14), TimeSpan.FromHours(20), TimeSpan.FromHours(24),
+    ];
+
     private static TimeSpan LongestDelay { get; } = TimeSpan.FromDays(7);
+
+    internal IReadOnlyList<TimeSpan> Delays => Schedule ?? Published;
 
     /// <summary>The label on metrics and in logs. Set by <c>AddWebhookDelivery</c>.</summary>
     public string Name { get; set; } = "";
 
     /// <summary>
     /// The delays before the attempts, each from the end of the one before; shortened by up to a fifth at random. 1 to 50 delays of 0 to 7 days; the first is 0. Default 0, 5 s, 5 min, 30 min, 2 h, 5 h, 10 h, 14 h,
-    /// 20 h, 24 h.
+    /// 20 h, 24 h, said by null: configuration that is bound would be added to a list that is there.
     /// </summary>
-    public IReadOnlyList<TimeSpan> Schedule { get; set; } =
-    [
-        TimeSpan.Zero, TimeSpan.FromSeconds(5), TimeSpan.FromMinutes(5), TimeSpan.FromMinutes(30), TimeSpan.FromHours(2),
-        TimeSpan.FromHours(5), TimeSpan.FromHours(10), TimeSpan.FromHours(14), TimeSpan.FromHours(20), TimeSpan.FromHours(24),
-    ];
+    public IReadOnlyList<TimeSpan>? Schedule { get; set; }
 
     /// <summary>No attempt is begun later than this after the first: receivers remember an id for so long. 1 min to 30 days; default 80 h.</summary>
     public TimeSpan AttemptWindow { get; set; } = TimeSpan.FromHours(80);
@@ -81,9 +85,9 @@ public sealed class WebhookDeliveryOptions : IValidOptions
     /// <returns>The sentences, each beginning with <see cref="Name"/>.</returns>
     public IEnumerable<string> Problems()
     {
-        if (Schedule is not { Count: >= 1 and <= 50 } || Schedule[0] != TimeSpan.Zero || Schedule.Any(delay => delay < TimeSpan.Zero || delay > LongestDelay))
+        if (Delays is not { Count: >= 1 and <= 50 } || Delays[0] != TimeSpan.Zero || Delays.Any(delay => delay < TimeSpan.Zero || delay > LongestDelay))
         {
-            yield return this.Problem(nameof(Schedule), "1 to 50 delays between 00:00:00 and 7.00:00:00, of which the first is 00:00:00", Schedule is null ? "null" : $"[{string.Join(", ", Schedule.Select(delay => delay.ToString()))}]");
+            yield return this.Problem(nameof(Schedule), "1 to 50 delays between 00:00:00 and 7.00:00:00, of which the first is 00:00:00", $"[{string.Join(", ", Delays.Select(delay => delay.ToString()))}]");
         }
 
         foreach ((string property, TimeSpan value, TimeSpan from, TimeSpan to) in new[]

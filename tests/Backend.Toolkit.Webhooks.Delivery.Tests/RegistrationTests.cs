@@ -95,6 +95,19 @@ public sealed class RegistrationTests : IDisposable
         await host.StopAsync();
     }
 
+    [Fact]
+    public void A_schedule_that_is_bound_is_the_schedule_and_without_one_it_is_the_published()
+    {
+        var source = new Dictionary<string, string?> { ["Hooks:Schedule:0"] = "00:00:00", ["Hooks:Schedule:1"] = "00:00:10" };
+        IConfigurationRoot configuration = new ConfigurationBuilder().AddInMemoryCollection(source).Build();
+        using IHost host = Host(services => services.AddWebhookDelivery().AddOptions<WebhookDeliveryOptions>().Bind(configuration.GetSection("Hooks")));
+
+        IReadOnlyList<TimeSpan> bound = host.Services.GetRequiredService<IOptions<WebhookDeliveryOptions>>().Value.Delays;
+
+        bound.Should().Equal(TimeSpan.Zero, TimeSpan.FromSeconds(10));
+        new WebhookDeliveryOptions().Delays.Should().HaveCount(10).And.EndWith(TimeSpan.FromHours(24));
+    }
+
     private static IHost Host(Action<IServiceCollection> configure)
     {
         HostApplicationBuilder builder = Microsoft.Extensions.Hosting.Host.CreateEmptyApplicationBuilder(null);

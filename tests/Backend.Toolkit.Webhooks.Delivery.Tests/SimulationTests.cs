@@ -172,7 +172,7 @@ public sealed class SimulationTests
             DateTimeOffset now = rig.Time.GetUtcNow();
             times.Add(now);
             bool disturbed = _disturbed.Contains((endpoint, id));
-            if (times.Count > 1 && !disturbed && now - times[^2] < rig.Options.Schedule[times.Count - 1] * 0.8 - TimeSpan.FromMilliseconds(2))
+            if (times.Count > 1 && !disturbed && now - times[^2] < rig.Options.Delays[times.Count - 1] * 0.8 - TimeSpan.FromMilliseconds(2))
             {
                 Trouble.Add($"attempt {times.Count} of {id} to {host} came {now - times[^2]} after the one before");
             }
@@ -182,7 +182,7 @@ public sealed class SimulationTests
                 Trouble.Add($"attempt {times.Count} of {id} to {host} came {now - times[0]} after the first");
             }
 
-            if (times.Count > rig.Options.Schedule.Count && !disturbed)
+            if (times.Count > rig.Options.Delays.Count && !disturbed)
             {
                 Trouble.Add($"{id} was attempted {times.Count} times at {host}");
             }

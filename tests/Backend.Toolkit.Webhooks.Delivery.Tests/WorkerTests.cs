@@ -26,7 +26,7 @@ public sealed class WorkerTests
 
         TimeSpan[] gaps = [.. times.Zip(times.Skip(1), (earlier, later) => later - earlier)];
         times.Should().HaveCount(10);
-        gaps.Zip(rig.Options.Schedule.Skip(1)).Should().OnlyContain(pair => pair.First >= pair.Second && pair.First <= pair.Second + TimeSpan.FromMinutes(2));
+        gaps.Zip(rig.Options.Delays.Skip(1)).Should().OnlyContain(pair => pair.First >= pair.Second && pair.First <= pair.Second + TimeSpan.FromMinutes(2));
         (await rig.DeliveryAsync("msg_1")).Should().BeEquivalentTo(new { Attempts = 10, DeadReason = "attempt 10 of 10 failed" });
         (await rig.Deliveries.ListAttemptsAsync((await rig.DeliveryAsync("msg_1")).Id)).Should().HaveCount(10).And.OnlyContain(attempt => attempt.Status == 500);
     }
