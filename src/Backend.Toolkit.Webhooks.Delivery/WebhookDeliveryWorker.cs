@@ -73,6 +73,7 @@ public sealed class WebhookDeliveryWorker : IHostedService, IAsyncDisposable
     {
         _settings = new Settings(options);
         _sender.Forget();
+        _wakeup.Set();
     }
 
     /// <summary>An event was handed to a transaction of this process: the store is asked after 10 ms, 20 ms, 40 ms and so on, until the poll interval is reached again.</summary>
@@ -88,11 +89,8 @@ public sealed class WebhookDeliveryWorker : IHostedService, IAsyncDisposable
     public async Task StartAsync(CancellationToken cancellationToken = default)
     {
         await _store.PrepareAsync(cancellationToken).ConfigureAwait(false);
-        if (Options.Deliver)
-        {
-            _recording = Task.Run(RecordAllAsync, CancellationToken.None);
-            _claiming = Task.Run(ClaimAllAsync, CancellationToken.None);
-        }
+        _recording = Task.Run(RecordAllAsync, CancellationToken.None);
+        _claiming = Task.Run(ClaimAllAsync, CancellationToken.None);
     }
 
     /// <summary>Claims nothing more; attempts under way end and are recorded, or, when the token ends the wait, go back to the queue.</summary>
@@ -188,6 +186,13 @@ public sealed class WebhookDeliveryWorker : IHostedService, IAsyncDisposable
         TimeSpan wait = TimeSpan.Zero;
         while (!_stop.IsCancellationRequested)
         {
+            if (!Options.Deliver)
+            {
+                // New options wake it.
+                await _wakeup.WaitAsync(MaintenanceInterval, _stop.Token).ConfigureAwait(false);
+                continue;
+            }
+
             try
             {
                 await MaintainAsync(_stop.Token).ConfigureAwait(false);

@@ -290,6 +290,27 @@ public sealed class WorkerTests
     }
 
     [Fact]
+    public async Task Options_that_are_reloaded_say_whether_it_delivers()
+    {
+        await using var server = Loopback.Answering("200 OK");
+        using var rig = await Rig.CreateAsync();
+        await using var worker = new WebhookDeliveryWorker(Support.Options(o => o.Deliver = false), rig.Store);
+        var outbox = new WebhookOutbox(rig.Store, worker);
+        await new WebhookEndpoints(Support.Options(), rig.Store).CreateAsync("acme", server.Url);
+        await worker.StartAsync();
+        await outbox.EnqueueAsync(new WebhookEvent("order.created", default, "acme"));
+
+        worker.Update(Support.Options());
+        await Support.UntilAsync(() => !server.Requests.IsEmpty, "it is delivered when the options say so");
+        worker.Update(Support.Options(o => o.Deliver = false));
+        await Task.Delay(TimeSpan.FromMilliseconds(100), TimeProvider.System, CancellationToken.None);
+        await outbox.EnqueueAsync(new WebhookEvent("order.created", default, "acme"));
+        await Task.Delay(TimeSpan.FromMilliseconds(500), TimeProvider.System, CancellationToken.None);
+
+        server.Requests.Should().ContainSingle();
+    }
+
+    [Fact]
     public async Task An_event_of_this_process_is_attempted_soon_after_its_commit_however_seldom_the_store_is_asked()
     {
         using var running = await Running.StartAsync(o => o.PollInterval = TimeSpan.FromMinutes(1));
