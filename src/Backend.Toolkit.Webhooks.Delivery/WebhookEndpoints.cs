@@ -52,7 +52,7 @@ public sealed class WebhookEndpoints
         Settings settings = _settings;
         if (!WebhookOutbox.IsText(audience))
         {
-            throw new ArgumentException("The audience must have 1 to 128 characters, none of them a control character.", nameof(audience));
+            throw new ArgumentException("The audience must have 1 to 128 characters, none of them a control character or half a surrogate pair.", nameof(audience));
         }
 
         ThrowIfRefused(settings, url);

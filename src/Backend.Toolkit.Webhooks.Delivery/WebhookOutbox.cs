@@ -1,5 +1,6 @@
 using System.Data.Common;
 using System.Diagnostics;
+using System.Text;
 
 namespace Backend.Toolkit.Webhooks.Delivery;
 
@@ -44,8 +45,8 @@ public sealed class WebhookOutbox(IWebhookDeliveryStore store, WebhookDeliveryWo
         string id = webhookEvent.Id ?? NewId();
         Check(id.Length is >= 1 and <= LongestText && id.All(character => char.IsAsciiLetterOrDigit(character) || character is '-' or '_'), nameof(webhookEvent.Id), "1 to 128 of A–Z, a–z, 0–9, - and _");
         Check(IsType(webhookEvent.Type), nameof(webhookEvent.Type), "1 to 128 visible ASCII characters");
-        Check(IsText(webhookEvent.Audience), nameof(webhookEvent.Audience), "1 to 128 characters, none of them a control character");
-        Check(webhookEvent.OrderKey is null || IsText(webhookEvent.OrderKey), nameof(webhookEvent.OrderKey), "null or 1 to 128 characters, none of them a control character");
+        Check(IsText(webhookEvent.Audience), nameof(webhookEvent.Audience), "1 to 128 characters, none of them a control character or half a surrogate pair");
+        Check(webhookEvent.OrderKey is null || IsText(webhookEvent.OrderKey), nameof(webhookEvent.OrderKey), "null or 1 to 128 characters, none of them a control character or half a surrogate pair");
         Check(webhookEvent.Payload.Length <= MostPayloadBytes, nameof(webhookEvent.Payload), "at most 1 048 576 bytes");
         string? trace = Activity.Current is { IdFormat: ActivityIdFormat.W3C } activity ? activity.Id : null;
         await _store.EnqueueAsync(new WebhookEventRow(id, webhookEvent.Type, webhookEvent.Audience, webhookEvent.OrderKey, endpointId, trace, webhookEvent.Payload), transaction, cancellationToken).ConfigureAwait(false);
@@ -56,7 +57,9 @@ public sealed class WebhookOutbox(IWebhookDeliveryStore store, WebhookDeliveryWo
 
     internal static bool IsType(string? type) => type is { Length: >= 1 and <= LongestText } && type.All(character => character is > ' ' and <= '~');
 
-    internal static bool IsText(string? text) => text is { Length: >= 1 and <= LongestText } && !text.Any(char.IsControl);
+    /// <summary>Half of a surrogate pair becomes another character in a database, the same for all, so that audiences and keys that differ would meet.</summary>
+    internal static bool IsText(string? text) => text is { Length: >= 1 and <= LongestText } && !text.Any(char.IsControl)
+        && text.EnumerateRunes().Sum(rune => rune == Rune.ReplacementChar ? 0 : rune.Utf16SequenceLength) + text.Count(character => character == '\uFFFD') == text.Length;
 
     private static string NewId() => $"msg_{Guid.CreateVersion7():N}";
 

@@ -130,6 +130,42 @@ public sealed class EndpointTests
     }
 
     [Fact]
+    public async Task A_text_that_a_database_would_change_is_refused_so_that_audiences_and_keys_do_not_meet()
+    {
+        using Rig rig = await Rig.CreateAsync();
+        Func<Task>[] Calls(string text) =>
+        [
+            async () => await rig.AddEndpointAsync(audience: text),
+            async () => await rig.Outbox.EnqueueAsync(new WebhookEvent("order.created", default, text)),
+            async () => await rig.Outbox.EnqueueAsync(new WebhookEvent("order.created", default, "acme", OrderKey: text)),
+        ];
+
+        // Not as data of a theory: an attribute would change them.
+        Func<Task>[] good = [.. new[] { "acme\ud83d\ude00", "acme\ufffd" }.SelectMany(Calls)];
+        Func<Task>[] bad = [.. new[] { "acme\ud800", "acme\udc00", "\ude00\ud83d" }.SelectMany(Calls)];
+
+        foreach (Func<Task> call in good)
+        {
+            await call.Should().NotThrowAsync();
+        }
+
+        foreach (Func<Task> call in bad)
+        {
+            await call.Should().ThrowAsync<ArgumentException>();
+        }
+    }
+
+    [Fact]
+    public async Task A_redrive_slower_than_one_a_day_is_refused_by_name()
+    {
+        using Rig rig = await Rig.CreateAsync();
+
+        Func<Task> redrive = async () => await rig.Deliveries.RedriveAsync(new(), 1e-300);
+
+        (await redrive.Should().ThrowAsync<ArgumentOutOfRangeException>()).Which.ParamName.Should().Be("perSecond");
+    }
+
+    [Fact]
     public async Task A_payload_of_more_than_a_mebibyte_is_refused()
     {
         using Rig rig = await Rig.CreateAsync();
