@@ -39,15 +39,15 @@ public sealed class WebhookDeliveries(IWebhookDeliveryStore store, WebhookDelive
 
     /// <summary>Tries dead letters again, oldest first, so many a second; those of disabled endpoints stay.</summary>
     /// <param name="filter">Which; their state is dead, whatever it says.</param>
-    /// <param name="perSecond">Above 0 to 1 000 000.</param>
+    /// <param name="perSecond">0.00001, about one a day, to 1 000 000.</param>
     /// <param name="cancellationToken">Ends the call.</param>
     /// <returns>How many.</returns>
     public ValueTask<long> RedriveAsync(WebhookDeliveryFilter filter, double perSecond, CancellationToken cancellationToken = default)
     {
         ArgumentNullException.ThrowIfNull(filter);
-        if (perSecond is not (> 0 and <= 1_000_000))
+        if (perSecond is not (>= 0.000_01 and <= 1_000_000))
         {
-            throw new ArgumentOutOfRangeException(nameof(perSecond), perSecond, "must be above 0 and at most 1000000");
+            throw new ArgumentOutOfRangeException(nameof(perSecond), perSecond, "must be between 0.00001 and 1000000");
         }
 
         return RequeueAsync(filter with { State = WebhookDeliveryState.Dead }, TimeSpan.FromSeconds(1 / perSecond), cancellationToken);
