@@ -66,7 +66,8 @@ internal sealed class EndpointRules
 
         if (parsed.HostNameType is UriHostNameType.IPv4 or UriHostNameType.IPv6)
         {
-            if (!IPAddress.TryParse(parsed.DnsSafeHost, out IPAddress? address) || !AddressRules.IsAllowed(address, _networks))
+            // A zone names an interface of this machine.
+            if (parsed.DnsSafeHost.Contains('%', StringComparison.Ordinal) || !IPAddress.TryParse(parsed.DnsSafeHost, out IPAddress? address) || !AddressRules.IsAllowed(address, _networks))
             {
                 return "The address is not one of the public internet.";
             }
