@@ -18,8 +18,9 @@ internal sealed class AttemptSender : IDisposable
 
     private readonly Func<Settings> _settings;
     private readonly TimeProvider _timeProvider;
-    private readonly HttpMessageInvoker _invoker;
+    private readonly HttpMessageHandler? _handler;
     private readonly Signers _signers;
+    private volatile HttpMessageInvoker _invoker;
 
     /// <param name="settings">Gives those in force.</param>
     /// <param name="timeProvider">The time.</param>
@@ -29,27 +30,8 @@ internal sealed class AttemptSender : IDisposable
         _settings = settings;
         _timeProvider = timeProvider;
         _signers = new Signers(timeProvider);
-        _invoker = new HttpMessageInvoker(handler ?? new SocketsHttpHandler
-        {
-            AllowAutoRedirect = false,
-            UseCookies = false,
-            UseProxy = false,
-            AutomaticDecompression = DecompressionMethods.None,
-            MaxResponseHeadersLength = 16,
-            MaxResponseDrainSize = 0,
-            PooledConnectionLifetime = TimeSpan.FromMinutes(2),
-            PooledConnectionIdleTimeout = TimeSpan.FromSeconds(30),
-
-            // The receiver is somebody else: it gets no trace context.
-            ActivityHeadersPropagator = null,
-            ConnectCallback = ConnectAsync,
-
-            // A certificate names URLs of issuers and revocation lists, and they are the endpoint's choice as well: nothing is fetched from there.
-            SslOptions = new SslClientAuthenticationOptions
-            {
-                CertificateChainPolicy = new X509ChainPolicy { DisableCertificateDownloads = true, RevocationMode = X509RevocationMode.NoCheck },
-            },
-        });
+        _handler = handler;
+        _invoker = new HttpMessageInvoker(handler ?? Connections());
     }
 
     /// <summary>How a name is resolved; tests put their own in its place. On a thread of its own: the platform's resolver blocks, for longer than the deadline, and slow names would use up the pool.</summary>
@@ -77,10 +59,40 @@ internal sealed class AttemptSender : IDisposable
         return answer;
     }
 
-    /// <summary>Secrets are unprotected afresh.</summary>
-    public void Forget() => _signers.Clear();
+    /// <summary>New settings: secrets are unprotected afresh, and addresses checked afresh, so connections that the old rules let pass are not used again.</summary>
+    public void Forget()
+    {
+        _signers.Clear();
+        if (_handler is null)
+        {
+            // The old one is not disposed, attempts are under way on it; its connections close when they are idle.
+            _invoker = new HttpMessageInvoker(Connections());
+        }
+    }
 
     public void Dispose() => _invoker.Dispose();
+
+    private SocketsHttpHandler Connections() => new()
+    {
+        AllowAutoRedirect = false,
+        UseCookies = false,
+        UseProxy = false,
+        AutomaticDecompression = DecompressionMethods.None,
+        MaxResponseHeadersLength = 16,
+        MaxResponseDrainSize = 0,
+        PooledConnectionLifetime = TimeSpan.FromMinutes(2),
+        PooledConnectionIdleTimeout = TimeSpan.FromSeconds(30),
+
+        // The receiver is somebody else: it gets no trace context.
+        ActivityHeadersPropagator = null,
+        ConnectCallback = ConnectAsync,
+
+        // A certificate names URLs of issuers and revocation lists, and they are the endpoint's choice as well: nothing is fetched from there.
+        SslOptions = new SslClientAuthenticationOptions
+        {
+            CertificateChainPolicy = new X509ChainPolicy { DisableCertificateDownloads = true, RevocationMode = X509RevocationMode.NoCheck },
+        },
+    };
 
     private async Task<Answer> SendAsync(WebhookClaim claim, Settings settings, long begun, CancellationToken stopping)
     {
@@ -98,23 +110,24 @@ internal sealed class AttemptSender : IDisposable
         using var deadline = new CancellationTokenSource(settings.Options.AttemptTimeout, _timeProvider);
         using var either = CancellationTokenSource.CreateLinkedTokenSource(deadline.Token, stopping);
         int? status = null;
+        TimeSpan? retryAfter = null;
         byte[] response = [];
         try
         {
             using HttpResponseMessage answer = await _invoker.SendAsync(request, either.Token).ConfigureAwait(false);
             status = (int)answer.StatusCode;
-            TimeSpan? retryAfter = RetryAfter(answer.Headers.RetryAfter);
+            retryAfter = RetryAfter(answer.Headers.RetryAfter);
             response = await ReadAsync(answer.Content, either.Token).ConfigureAwait(false);
             return new Answer(status, _timeProvider.GetElapsedTime(begun), null, response, retryAfter);
         }
         catch (Exception) when (deadline.IsCancellationRequested && !stopping.IsCancellationRequested)
         {
             string phase = status is null ? "no answer" : "the answer did not end";
-            return new Answer(status, _timeProvider.GetElapsedTime(begun), string.Create(CultureInfo.InvariantCulture, $"{phase} within {settings.Options.AttemptTimeout.TotalSeconds:0.###} s"), response, null);
+            return new Answer(status, _timeProvider.GetElapsedTime(begun), string.Create(CultureInfo.InvariantCulture, $"{phase} within {settings.Options.AttemptTimeout.TotalSeconds:0.###} s"), response, retryAfter);
         }
         catch (Exception exception) when (status is not null && exception is HttpRequestException or IOException)
         {
-            return new Answer(status, _timeProvider.GetElapsedTime(begun), "the answer broke off", response, null);
+            return new Answer(status, _timeProvider.GetElapsedTime(begun), "the answer broke off", response, retryAfter);
         }
     }
 

@@ -131,6 +131,24 @@ public sealed class SenderTests
     }
 
     [Fact]
+    public async Task A_connection_that_older_options_let_pass_is_not_used_under_new_ones()
+    {
+        await using var canary = Loopback.Answering("200 OK");
+        var settings = new Settings(Support.Options());
+        using var sender = new AttemptSender(() => settings, TimeProvider.System) { Resolve = (_, _) => Task.FromResult<IPAddress[]>([IPAddress.Loopback]) };
+        WebhookClaim claim = Support.Claim($"http://inner.example.com:{canary.Port}/");
+
+        Answer before = await sender.SendAsync(claim, CancellationToken.None);
+        settings = new Settings(new WebhookDeliveryOptions { Name = "stricter", AllowHttp = true });
+        sender.Forget();
+        Answer after = await sender.SendAsync(claim, CancellationToken.None);
+
+        before.IsSuccess.Should().BeTrue();
+        after.Error.Should().StartWith("refused");
+        canary.Requests.Should().ContainSingle();
+    }
+
+    [Fact]
     public async Task Nothing_is_fetched_that_a_certificate_names()
     {
         await using var canary = Loopback.Answering("404 Not Found");
@@ -273,6 +291,29 @@ public sealed class SenderTests
         after[1].Should().BeCloseTo(TimeSpan.FromMinutes(10), TimeSpan.FromSeconds(30));
         after[2].Should().Be(TimeSpan.Zero);
         after[3].Should().BeNull();
+    }
+
+    [Fact]
+    public async Task Retry_After_holds_though_the_answer_breaks_off_or_does_not_end()
+    {
+        const string head = "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 120\r\nContent-Length: 50\r\n\r\nx";
+        await using var breaking = new Loopback(async (_, stream, token) =>
+        {
+            await Loopback.WriteAsync(stream, head, token);
+            await stream.DisposeAsync();
+        });
+        await using var hanging = new Loopback(async (_, stream, token) =>
+        {
+            await Loopback.WriteAsync(stream, head, token);
+            await Task.Delay(Timeout.InfiniteTimeSpan, TimeProvider.System, token);
+        });
+        using var sender = Sender(o => o.AttemptTimeout = TimeSpan.FromMilliseconds(500));
+
+        Answer broken = await sender.SendAsync(Support.Claim(breaking.Url), CancellationToken.None);
+        Answer unended = await sender.SendAsync(Support.Claim(hanging.Url), CancellationToken.None);
+
+        broken.Should().BeEquivalentTo(new { Error = "the answer broke off", RetryAfter = TimeSpan.FromMinutes(2) });
+        unended.Should().BeEquivalentTo(new { Error = "the answer did not end within 0.5 s", RetryAfter = TimeSpan.FromMinutes(2) });
     }
 
     [Fact]
