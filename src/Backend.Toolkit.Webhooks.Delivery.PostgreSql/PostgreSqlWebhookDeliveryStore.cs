@@ -150,9 +150,10 @@ public sealed class PostgreSqlWebhookDeliveryStore : IWebhookDeliveryStore
         await using NpgsqlTransaction transaction = await connection.BeginTransactionAsync(cancellationToken).ConfigureAwait(false);
         var claims = new List<WebhookClaim>();
         NpgsqlParameter[] values = [Value(endpoints.Select(endpoint => endpoint.Id).ToArray()), Value(endpoints.Select(endpoint => endpoint.Quota).ToArray()), Value(endpoints.Select(endpoint => endpoint.Failures).ToArray()), Value(request.Lease), Value(endpoints.Max(endpoint => endpoint.Quota))];
-        await using (NpgsqlCommand command = Command(connection, transaction, claim, values))
-        await using (NpgsqlDataReader reader = await command.ExecuteReaderAsync(cancellationToken).ConfigureAwait(false))
+        await using (var batch = new NpgsqlBatch(connection, transaction) { BatchCommands = { BatchCommand(ClaimingLock), BatchCommand(claim, values) } })
+        await using (NpgsqlDataReader reader = await batch.ExecuteReaderAsync(cancellationToken).ConfigureAwait(false))
         {
+            await reader.NextResultAsync(cancellationToken).ConfigureAwait(false);
             while (await reader.ReadAsync(cancellationToken).ConfigureAwait(false))
             {
                 claims.Add(Claim(reader));
@@ -329,8 +330,19 @@ public sealed class PostgreSqlWebhookDeliveryStore : IWebhookDeliveryStore
                   WHERE d.state <> 0 AND p.enabled AND {where}) again
             WHERE x.id = again.id AND x.state <> 0
             """;
-        return await WriteAsync((connection, transaction) => ExecuteAsync(connection, transaction, update, values, cancellationToken), cancellationToken).ConfigureAwait(false);
+        return await WriteAsync(
+            async (connection, transaction) =>
+            {
+                int count = await ExecuteAsync(connection, transaction, update, values, cancellationToken).ConfigureAwait(false);
+                await ExecuteAsync(connection, transaction, RequeueLock, [], cancellationToken).ConfigureAwait(false);
+                return count;
+            },
+            cancellationToken).ConfigureAwait(false);
     }
+
+    // A claim that began before a redrive sees no head in front of what it takes, and the next claim would not see what it took: the redrive is committed when no claim is being made.
+    private const string ClaimingLock = "SELECT pg_advisory_xact_lock_shared(24948, 'webhook_deliveries'::regclass::oid::int)";
+    private const string RequeueLock = "SELECT pg_advisory_xact_lock(24948, 'webhook_deliveries'::regclass::oid::int)";
 
     private const string EndpointColumns = "id, audience, url, types, enabled, disabled_reason, failures, failing_since, paused_until, created_at, secrets, version";
 
