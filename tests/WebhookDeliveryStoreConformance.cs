@@ -505,6 +505,42 @@ public abstract class WebhookDeliveryStoreConformance : IAsyncLifetime
     }
 
     [Fact]
+    public async Task What_an_old_URL_answered_does_not_disable_the_endpoint_at_its_new_one()
+    {
+        string id = await AddEndpointAsync();
+        await EnqueueAsync("msg_1");
+        await Store.FanOutAsync(10);
+        WebhookClaim claim = (await ClaimAsync()).Single();
+        WebhookEndpointRow row = (await Store.FindEndpointAsync(id))!;
+        await Store.UpdateEndpointAsync(row with { Endpoint = row.Endpoint with { Url = "https://example.com/new" } });
+
+        await Store.RecordAsync([Dead(claim) with { Health = new(1, TimeSpan.FromSeconds(1), "gone", Event("told") with { Type = "endpoint.disabled" }) }]);
+
+        (await Store.FindEndpointAsync(id))!.Endpoint.Should().BeEquivalentTo(new { IsEnabled = true, DisabledReason = (string?)null });
+        (await Store.FanOutAsync(10)).Should().Be(0, "nothing is told");
+        (await DeliveryAsync()).State.Should().Be(WebhookDeliveryState.Dead);
+    }
+
+    [Fact]
+    public async Task A_claim_goes_where_the_endpoint_was_changed_to_before_it()
+    {
+        string id = await AddEndpointAsync();
+        await EnqueueAsync("msg_1");
+        await Store.FanOutAsync(10);
+        int Quota(string _, int failures)
+        {
+            WebhookEndpointRow row = Store.FindEndpointAsync(id).AsTask().GetAwaiter().GetResult()!;
+            Store.UpdateEndpointAsync(row with { Endpoint = row.Endpoint with { Url = "https://example.com/new" }, Secrets = "others" }).AsTask().GetAwaiter().GetResult();
+            return 5;
+        }
+
+        IReadOnlyList<WebhookClaim> during = await Store.ClaimAsync(new(Lease, "", Quota));
+        IReadOnlyList<WebhookClaim> after = await ClaimAsync();
+
+        during.Concat(after).Should().ContainSingle().Which.Should().Match<WebhookClaim>(claim => claim.Endpoint.Url == "https://example.com/new" && claim.Secrets == "others");
+    }
+
+    [Fact]
     public async Task Dead_letters_of_a_disabled_endpoint_are_redriven_when_it_is_enabled_again()
     {
         string id = await AddEndpointAsync();

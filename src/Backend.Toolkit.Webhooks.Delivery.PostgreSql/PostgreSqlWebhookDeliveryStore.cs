@@ -389,20 +389,20 @@ public sealed class PostgreSqlWebhookDeliveryStore : IWebhookDeliveryStore
     private static async Task<List<WebhookEventRow>> RecordHealthAsync(NpgsqlConnection connection, NpgsqlTransaction transaction, IReadOnlyList<WebhookOutcome> outcomes, CancellationToken cancellationToken)
     {
         const string update = """
-            WITH w AS (SELECT * FROM unnest($1::text[], $2::int[], $3::int[], $4::interval[], $5::text[]) AS w (id, seen, more, pause, reason)),
+            WITH w AS (SELECT * FROM unnest($1::text[], $2::int[], $3::int[], $4::interval[], $5::text[], $6::text[]) AS w (id, seen, more, pause, reason, url)),
             locked AS MATERIALIZED (
-              SELECT x.id, x.failures, x.enabled, x.failing_since, x.paused_until FROM webhook_endpoints x JOIN w ON w.id = x.id
+              SELECT x.id, x.failures, x.enabled, x.enabled AND w.reason IS NOT NULL AND x.url = w.url AS ends, x.failing_since, x.paused_until FROM webhook_endpoints x JOIN w ON w.id = x.id
               WHERE w.reason IS NOT NULL OR w.more > 0 OR x.failures > 0 ORDER BY x.id FOR NO KEY UPDATE OF x)
             UPDATE webhook_endpoints p SET
               failures = CASE WHEN w.more = 0 THEN 0 WHEN w.more > 0 AND l.failures = w.seen AND l.enabled THEN l.failures + w.more ELSE l.failures END,
               failing_since = CASE WHEN w.more = 0 THEN NULL WHEN w.more > 0 AND l.failures = w.seen AND l.enabled THEN COALESCE(l.failing_since, now()) ELSE l.failing_since END,
               paused_until = CASE WHEN w.more = 0 THEN NULL WHEN w.more > 0 AND l.failures = w.seen AND l.enabled THEN now() + w.pause WHEN w.more IS NULL AND l.failures = w.seen THEN now() ELSE l.paused_until END,
-              enabled = l.enabled AND w.reason IS NULL,
-              version = p.version + CASE WHEN l.enabled AND w.reason IS NOT NULL THEN 1 ELSE 0 END,
-              disabled_reason = CASE WHEN l.enabled AND w.reason IS NOT NULL THEN w.reason ELSE p.disabled_reason END
+              enabled = l.enabled AND NOT l.ends,
+              version = p.version + CASE WHEN l.ends THEN 1 ELSE 0 END,
+              disabled_reason = CASE WHEN l.ends THEN w.reason ELSE p.disabled_reason END
             FROM w JOIN locked l ON l.id = w.id
             WHERE p.id = w.id
-            RETURNING p.id, l.enabled AND w.reason IS NOT NULL
+            RETURNING p.id, l.ends
             """;
 
         // Of one endpoint: what disables it goes first, then a success, then the first failure.
@@ -423,6 +423,7 @@ public sealed class PostgreSqlWebhookDeliveryStore : IWebhookDeliveryStore
             Value(one.Select(outcome => outcome.Health.Failures).ToArray()),
             Value(one.Select(outcome => outcome.Health.Pause).ToArray()),
             Value(one.Select(outcome => outcome.Health.DisabledReason).ToArray()),
+            Value(one.Select(outcome => outcome.Claim.Endpoint.Url).ToArray()),
         ];
         await using NpgsqlCommand command = Command(connection, transaction, update, values);
         await using NpgsqlDataReader reader = await command.ExecuteReaderAsync(cancellationToken).ConfigureAwait(false);

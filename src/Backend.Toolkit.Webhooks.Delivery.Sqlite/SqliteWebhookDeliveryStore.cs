@@ -359,7 +359,7 @@ public sealed class SqliteWebhookDeliveryStore : IWebhookDeliveryStore, IDisposa
             SELECT d.id, d.fence + 1, d.attempts, d.first_attempt_at, e.id, e.type, e.audience, e.order_key, e.endpoint_id, e.trace_parent, e.payload
             FROM webhook_deliveries d JOIN webhook_events e ON e.seq = d.event_seq
             WHERE d.endpoint_id = @endpoint AND d.state = 0 AND d.next_at <= @now
-              AND EXISTS (SELECT 1 FROM webhook_endpoints p WHERE p.id = @endpoint AND p.enabled = 1 AND p.failures = @failures AND (p.paused_until IS NULL OR p.paused_until <= @now))
+              AND EXISTS (SELECT 1 FROM webhook_endpoints p WHERE p.id = @endpoint AND p.enabled = 1 AND p.failures = @failures AND p.version = @version AND (p.paused_until IS NULL OR p.paused_until <= @now))
               AND (d.order_key IS NULL OR NOT EXISTS (
                 SELECT 1 FROM webhook_deliveries o WHERE o.endpoint_id = d.endpoint_id AND o.order_key = d.order_key AND o.state = 0 AND o.id <> d.id AND (o.id < d.id OR o.lease_until > @now)))
             ORDER BY d.next_at, d.id LIMIT @quota
@@ -369,7 +369,7 @@ public sealed class SqliteWebhookDeliveryStore : IWebhookDeliveryStore, IDisposa
         WebhookEndpoint endpoint = row.Endpoint;
         TimeSpan? failingFor = endpoint.FailingSince is { } since ? TimeSpan.FromMilliseconds(Math.Max(0, now - since.ToUnixTimeMilliseconds())) : null;
         int first = claims.Count;
-        using (SqliteDataReader reader = Command(connection, select, ("@endpoint", endpoint.Id), ("@failures", endpoint.ConsecutiveFailures), ("@now", now), ("@quota", quota)).ExecuteReader())
+        using (SqliteDataReader reader = Command(connection, select, ("@endpoint", endpoint.Id), ("@failures", endpoint.ConsecutiveFailures), ("@version", row.Version), ("@now", now), ("@quota", quota)).ExecuteReader())
         {
             while (reader.Read())
             {
@@ -453,8 +453,8 @@ public sealed class SqliteWebhookDeliveryStore : IWebhookDeliveryStore, IDisposa
 
         if (health.DisabledReason is string reason)
         {
-            const string disable = "UPDATE webhook_endpoints SET enabled = 0, disabled_reason = @reason, version = version + 1 WHERE id = @id AND enabled = 1";
-            int disabled = Command(connection, disable, ("@reason", reason), ("@id", endpoint.Id)).ExecuteNonQuery();
+            const string disable = "UPDATE webhook_endpoints SET enabled = 0, disabled_reason = @reason, version = version + 1 WHERE id = @id AND enabled = 1 AND url = @url";
+            int disabled = Command(connection, disable, ("@reason", reason), ("@id", endpoint.Id), ("@url", endpoint.Url)).ExecuteNonQuery();
             if (disabled > 0 && health.DisabledEvent is { } told)
             {
                 Enqueue(connection, null, told, now);
