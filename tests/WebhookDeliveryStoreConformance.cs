@@ -87,6 +87,25 @@ public abstract class WebhookDeliveryStoreConformance : IAsyncLifetime
     }
 
     [Fact]
+    public async Task What_is_rolled_back_to_a_savepoint_is_never_delivered()
+    {
+        await AddEndpointAsync();
+        await using DbConnection connection = await ConnectAsync();
+        await using DbTransaction transaction = await connection.BeginTransactionAsync();
+        await Store.EnqueueAsync(Event("msg_1"), transaction);
+        await transaction.SaveAsync("here");
+        await Store.EnqueueAsync(Event("msg_2"), transaction);
+        await transaction.RollbackAsync("here");
+        await Store.EnqueueAsync(Event("msg_3"), transaction);
+        await transaction.CommitAsync();
+
+        await Store.FanOutAsync(10);
+        IReadOnlyList<WebhookClaim> claims = await ClaimAsync();
+
+        claims.Select(claim => claim.Event.Id).Should().Equal("msg_1", "msg_3");
+    }
+
+    [Fact]
     public async Task Nothing_is_seen_before_the_commit()
     {
         await AddEndpointAsync();
