@@ -524,6 +524,22 @@ public abstract class WebhookDeliveryStoreConformance : IAsyncLifetime
     }
 
     [Fact]
+    public async Task What_is_under_way_when_its_endpoint_is_disabled_ends_as_it_ends()
+    {
+        string id = await AddEndpointAsync();
+        await EnqueueAsync("msg_1");
+        await Store.FanOutAsync(10);
+        WebhookClaim claim = (await ClaimAsync()).Single();
+        await SetEnabledAsync(id, false);
+
+        int buried = await Store.MaintainAsync(Month, 100);
+        await Store.RecordAsync([Delivered(claim)]);
+
+        buried.Should().Be(0);
+        (await DeliveryAsync()).State.Should().Be(WebhookDeliveryState.Delivered);
+    }
+
+    [Fact]
     public async Task What_an_old_URL_answered_does_not_disable_the_endpoint_at_its_new_one()
     {
         string id = await AddEndpointAsync();
