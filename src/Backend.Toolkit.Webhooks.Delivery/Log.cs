@@ -21,4 +21,7 @@ internal static partial class Log
 
     [LoggerMessage(6, LogLevel.Error, "Webhook delivery '{Name}': the secret of endpoint {EndpointId} could not be read. Is Unprotect still able to?")]
     public static partial void SecretIsUnreadable(ILogger logger, string name, string endpointId);
+
+    [LoggerMessage(7, LogLevel.Error, "Webhook delivery '{Name}': what is finished was not deleted, and what is pending at disabled endpoints not made dead letters; it is tried again every 5 s.")]
+    public static partial void MaintenanceFailed(ILogger logger, Exception exception, string name);
 }

@@ -35,6 +35,7 @@ public sealed class WebhookDeliveryWorker : IHostedService, IAsyncDisposable
     private string _lastEndpoint = "";
     private int _eventsAtATime = 16;
     private int _storeIsDown;
+    private bool _maintenanceFails;
     private long? _maintained;
     private Task _claiming = Task.CompletedTask;
     private Task _recording = Task.CompletedTask;
@@ -156,7 +157,7 @@ public sealed class WebhookDeliveryWorker : IHostedService, IAsyncDisposable
         // Not cancelled: a claim that was committed and not told would be nobody's until its lease is over.
         IReadOnlyList<WebhookClaim> claims = await _store.ClaimAsync(request, CancellationToken.None).ConfigureAwait(false);
         _lastEndpoint = full && lastServed.Length > 0 ? lastServed : lastAsked;
-        Task[] attempts = [.. claims.Select(claim => AttemptAsync(claim, claimed))];
+        Task[] attempts = [.. claims.Select(claim => AttemptAsync(claim, claimed, request.Lease))];
         return (more || claims.Count > 0 || (asked == request.MaxEndpoints && !full), Task.WhenAll(attempts));
     }
 
@@ -195,7 +196,6 @@ public sealed class WebhookDeliveryWorker : IHostedService, IAsyncDisposable
 
             try
             {
-                await MaintainAsync(_stop.Token).ConfigureAwait(false);
                 if (_enqueued)
                 {
                     _enqueued = false;
@@ -204,6 +204,7 @@ public sealed class WebhookDeliveryWorker : IHostedService, IAsyncDisposable
 
                 (bool busy, _) = await StepAsync(_stop.Token).ConfigureAwait(false);
                 StoreAnswered();
+                await MaintainAsync(_stop.Token).ConfigureAwait(false);
                 wait = busy ? TimeSpan.Zero : wait == TimeSpan.Zero ? ShortestPoll : Min(wait * 2, Options.PollInterval);
             }
             catch (Exception exception) when (!_stop.IsCancellationRequested)
@@ -230,7 +231,24 @@ public sealed class WebhookDeliveryWorker : IHostedService, IAsyncDisposable
             return;
         }
 
-        int rows = await _store.MaintainAsync(Options.Retention, RowsAtATime, cancellationToken).ConfigureAwait(false);
+        int rows = 0;
+        try
+        {
+            rows = await _store.MaintainAsync(Options.Retention, RowsAtATime, cancellationToken).ConfigureAwait(false);
+            _maintenanceFails = false;
+        }
+        catch (Exception exception) when (!cancellationToken.IsCancellationRequested)
+        {
+            // Such as a foreign key of the application's: no reason to deliver nothing.
+            Telemetry.StoreFailed(Options.Name);
+            if (!_maintenanceFails && _logger is not null)
+            {
+                Quietly(() => Log.MaintenanceFailed(_logger, exception, Options.Name));
+            }
+
+            _maintenanceFails = true;
+        }
+
         if (Telemetry.WantsOldestDue)
         {
             Telemetry.DueSince(Options.Name, await _store.OldestDueAsync(cancellationToken).ConfigureAwait(false));
@@ -240,7 +258,7 @@ public sealed class WebhookDeliveryWorker : IHostedService, IAsyncDisposable
         _maintained = rows >= RowsAtATime ? null : _timeProvider.GetTimestamp();
     }
 
-    private async Task AttemptAsync(WebhookClaim claim, long claimed)
+    private async Task AttemptAsync(WebhookClaim claim, long claimed, TimeSpan lease)
     {
         WebhookDeliveryOptions options = Options;
         bool slow = _load.Begin(claim.Endpoint.Id, claim.Endpoint.ConsecutiveFailures);
@@ -256,7 +274,7 @@ public sealed class WebhookDeliveryWorker : IHostedService, IAsyncDisposable
             else
             {
                 // Who slept through its lease sends nothing: the delivery is somebody else's by now.
-                bool late = _timeProvider.GetElapsedTime(claimed) > options.Lease - options.AttemptTimeout;
+                bool late = _timeProvider.GetElapsedTime(claimed) > lease - options.AttemptTimeout;
                 answer = late ? default : await _sender.SendAsync(claim, _abort.Token).ConfigureAwait(false);
                 outcome = answer.IsNone ? Returned(claim) : Verdict.Of(claim, answer, options, _random());
             }

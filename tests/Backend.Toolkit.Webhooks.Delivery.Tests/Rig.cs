@@ -55,5 +55,7 @@ internal sealed class Rig : IDisposable
 
     public async Task<WebhookDelivery> DeliveryAsync(string id) => (await Deliveries.ListAsync(new(EventId: id))).Single();
 
+    public async Task<IReadOnlyList<WebhookDelivery>> DeliveriesAsync() => await Deliveries.ListAsync(new());
+
     public void Dispose() => _database.Dispose();
 }

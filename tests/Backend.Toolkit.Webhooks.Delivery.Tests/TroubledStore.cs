@@ -9,6 +9,8 @@ internal sealed class TroubledStore(IWebhookDeliveryStore store) : IWebhookDeliv
 
     public Action AfterClaiming { get; set; } = static () => { };
 
+    public Action BeforeMaintaining { get; set; } = static () => { };
+
     public Action Before { get; set; } = static () => { };
 
     public Action<int> BeforeFanOut { get; set; } = static _ => { };
@@ -38,7 +40,11 @@ internal sealed class TroubledStore(IWebhookDeliveryStore store) : IWebhookDeliv
         return store.RecordAsync(outcomes, cancellationToken);
     }
 
-    public ValueTask<int> MaintainAsync(TimeSpan retention, int limit, CancellationToken cancellationToken = default) => store.MaintainAsync(retention, limit, cancellationToken);
+    public ValueTask<int> MaintainAsync(TimeSpan retention, int limit, CancellationToken cancellationToken = default)
+    {
+        BeforeMaintaining();
+        return store.MaintainAsync(retention, limit, cancellationToken);
+    }
 
     public ValueTask<TimeSpan> OldestDueAsync(CancellationToken cancellationToken = default) => store.OldestDueAsync(cancellationToken);
 

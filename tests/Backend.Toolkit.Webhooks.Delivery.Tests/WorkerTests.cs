@@ -360,6 +360,42 @@ public sealed class WorkerTests
         await running.Worker.StopAsync();
     }
 
+    [Fact]
+    public async Task What_cannot_be_deleted_keeps_nothing_from_being_delivered()
+    {
+        using Rig rig = await Rig.CreateAsync();
+        await rig.AddEndpointAsync();
+        int maintained = 0;
+        rig.Store.BeforeMaintaining = () =>
+        {
+            Interlocked.Increment(ref maintained);
+            throw new IOException("a foreign key");
+        };
+        await using var worker = new WebhookDeliveryWorker(rig.Options, rig.Store, null, null, new Receiver(_ => 200), null);
+
+        await worker.StartAsync();
+        await Support.UntilAsync(() => Volatile.Read(ref maintained) > 0, "it tried to delete");
+        await rig.EnqueueAsync("msg_1");
+        await Support.UntilAsync(async () => (await rig.DeliveriesAsync()).Any(delivery => delivery.State == WebhookDeliveryState.Delivered), "it is delivered");
+
+        maintained.Should().BeGreaterThan(0);
+    }
+
+    [Fact]
+    public async Task A_claim_is_good_for_the_lease_that_it_was_made_with()
+    {
+        using Rig rig = await Rig.CreateAsync();
+        await rig.AddEndpointAsync();
+        await rig.EnqueueAsync("msg_1");
+        int attempts = 0;
+        WebhookDeliveryWorker worker = rig.Worker(new Receiver(_ => (++attempts, 200).Item2));
+        rig.Store.AfterClaiming = () => worker.Update(new WebhookDeliveryOptions { Name = "tests", AttemptTimeout = TimeSpan.FromMinutes(5), Lease = TimeSpan.FromHours(1) });
+
+        await Rig.StepAsync(worker);
+
+        attempts.Should().Be(0, "an attempt of five minutes would outlive the lease of one");
+    }
+
     private sealed class Running : IDisposable
     {
         private readonly SqliteDatabase _database = new();
