@@ -771,6 +771,26 @@ public abstract class WebhookDeliveryStoreConformance : IAsyncLifetime
     }
 
     [Fact]
+    public async Task What_waits_behind_the_head_of_its_key_is_not_due()
+    {
+        await AddEndpointAsync();
+        await EnqueueAsync("a1", key: "a");
+        await EnqueueAsync("a2", key: "a");
+        await Store.FanOutAsync(10);
+        await Store.RecordAsync([Failed((await ClaimAsync()).Single(), TimeSpan.FromHours(1))]);
+        await PassAsync(TimeSpan.FromMinutes(10));
+        TimeSpan behind = await Store.OldestDueAsync();
+        await EnqueueAsync("b1", key: "b");
+        await Store.FanOutAsync(10);
+        await PassAsync(TimeSpan.FromSeconds(30));
+
+        TimeSpan other = await Store.OldestDueAsync();
+
+        behind.Should().Be(TimeSpan.Zero);
+        other.Should().BeCloseTo(TimeSpan.FromSeconds(30), TimeSpan.FromSeconds(10));
+    }
+
+    [Fact]
     public async Task Many_workers_at_once_take_each_delivery_once_and_of_each_key_one_at_a_time()
     {
         await AddEndpointAsync();

@@ -250,7 +250,10 @@ public sealed class PostgreSqlWebhookDeliveryStore : IWebhookDeliveryStore
     {
         const string oldest = """
             SELECT now() - MIN(at) FROM (
-              SELECT (SELECT MIN(d.next_at) FROM webhook_deliveries d WHERE d.endpoint_id = p.id AND d.state = 0) AS at
+              SELECT (SELECT d.next_at FROM webhook_deliveries d WHERE d.endpoint_id = p.id AND d.state = 0 AND d.next_at <= now()
+                AND (d.order_key IS NULL OR NOT EXISTS (
+                  SELECT FROM webhook_deliveries o WHERE o.endpoint_id = d.endpoint_id AND o.order_key = d.order_key AND o.state = 0 AND o.id <> d.id AND (o.id < d.id OR o.lease_until > now())))
+                ORDER BY d.next_at LIMIT 1) AS at
               FROM webhook_endpoints p WHERE p.enabled AND (p.paused_until IS NULL OR p.paused_until <= now())
               UNION ALL SELECT created_at FROM (SELECT created_at FROM webhook_events WHERE NOT fanned_out ORDER BY seq LIMIT 1) e) ages
             """;

@@ -182,7 +182,10 @@ public sealed class SqliteWebhookDeliveryStore : IWebhookDeliveryStore, IDisposa
     {
         const string oldest = """
             SELECT MIN(at) FROM (
-              SELECT (SELECT MIN(d.next_at) FROM webhook_deliveries d WHERE d.endpoint_id = p.id AND d.state = 0) AS at
+              SELECT (SELECT d.next_at FROM webhook_deliveries d WHERE d.endpoint_id = p.id AND d.state = 0 AND d.next_at <= @now
+                AND (d.order_key IS NULL OR NOT EXISTS (
+                  SELECT 1 FROM webhook_deliveries o WHERE o.endpoint_id = d.endpoint_id AND o.order_key = d.order_key AND o.state = 0 AND o.id <> d.id AND (o.id < d.id OR o.lease_until > @now)))
+                ORDER BY d.next_at LIMIT 1) AS at
               FROM webhook_endpoints p WHERE p.enabled = 1 AND (p.paused_until IS NULL OR p.paused_until <= @now)
               UNION ALL SELECT created_at FROM (SELECT created_at FROM webhook_events WHERE fanned_out = 0 ORDER BY seq LIMIT 1))
             """;

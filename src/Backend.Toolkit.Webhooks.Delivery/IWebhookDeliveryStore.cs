@@ -48,7 +48,7 @@ public interface IWebhookDeliveryStore
     /// <returns>How many rows; as many as the limit or more: there may be others.</returns>
     public ValueTask<int> MaintainAsync(TimeSpan retention, int limit, CancellationToken cancellationToken = default);
 
-    /// <summary>How long the oldest due delivery has been due, or an event has waited for its fan-out; deliveries of disabled and paused endpoints are not meant.</summary>
+    /// <summary>How long the oldest due delivery has been due, or an event has waited for its fan-out; deliveries of disabled and paused endpoints, and those that wait behind the head of their key, are not meant.</summary>
     /// <param name="cancellationToken">Ends the call.</param>
     /// <returns>Zero: nothing is due.</returns>
     public ValueTask<TimeSpan> OldestDueAsync(CancellationToken cancellationToken = default);
