@@ -771,6 +771,26 @@ public abstract class WebhookDeliveryStoreConformance : IAsyncLifetime
     }
 
     [Fact]
+    public async Task The_age_counts_from_the_first_claim_and_a_redrive_begins_it_afresh()
+    {
+        await AddEndpointAsync();
+        await EnqueueAsync("msg_1");
+        await Store.FanOutAsync(10);
+        await Store.RecordAsync([Failed((await ClaimAsync()).Single(), TimeSpan.FromHours(1))]);
+        await PassAsync(TimeSpan.FromHours(2));
+        await ClaimAsync();
+        await PassAsync(TimeSpan.FromHours(2));
+
+        WebhookClaim third = (await ClaimAsync()).Single();
+        await Store.RecordAsync([Dead(third, failures: 0)]);
+        await Store.RequeueAsync(new(), TimeSpan.Zero);
+        WebhookClaim redriven = (await ClaimAsync()).Single();
+
+        third.Age.Should().BeCloseTo(TimeSpan.FromHours(4), TimeSpan.FromMinutes(1));
+        redriven.Age.Should().Be(TimeSpan.Zero);
+    }
+
+    [Fact]
     public async Task What_waits_behind_the_head_of_its_key_is_not_due()
     {
         await AddEndpointAsync();

@@ -119,6 +119,18 @@ public sealed class SenderTests
     }
 
     [Fact]
+    public async Task Where_one_address_of_a_host_does_not_answer_the_next_is_taken()
+    {
+        await using var server = Loopback.Answering("200 OK");
+        using var sender = Sender(o => o.AllowedNetworks.Add("127.0.0.3/32"));
+        sender.Resolve = (_, _) => Task.FromResult<IPAddress[]>([IPAddress.Parse("127.0.0.3"), IPAddress.Parse("127.0.0.1")]);
+
+        Answer answer = await sender.SendAsync(Support.Claim($"http://two.example.com:{server.Port}/"), CancellationToken.None);
+
+        answer.IsSuccess.Should().BeTrue();
+    }
+
+    [Fact]
     public async Task A_URL_that_the_rules_no_longer_allow_is_not_connected_to()
     {
         await using var canary = Loopback.Answering("200 OK");

@@ -31,6 +31,9 @@ internal sealed class TroubledStore(IWebhookDeliveryStore store) : IWebhookDeliv
         Before();
         IReadOnlyList<WebhookClaim> claims = await store.ClaimAsync(request, cancellationToken);
         AfterClaiming();
+
+        // What a store may do when it has committed.
+        cancellationToken.ThrowIfCancellationRequested();
         return claims;
     }
 

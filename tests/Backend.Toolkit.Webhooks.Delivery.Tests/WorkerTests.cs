@@ -249,6 +249,23 @@ public sealed class WorkerTests
     }
 
     [Fact]
+    public async Task A_stop_in_the_middle_of_a_claim_loses_no_claim()
+    {
+        using Rig rig = await Rig.CreateAsync();
+        await rig.AddEndpointAsync();
+        await rig.EnqueueAsync("msg_1");
+        using var stop = new CancellationTokenSource();
+        WebhookDeliveryWorker worker = rig.Worker(new Receiver(_ => 200));
+        rig.Store.AfterClaiming = stop.Cancel;
+
+        (_, Task attempts) = await worker.StepAsync(stop.Token);
+        await attempts;
+        await worker.RecordFinishedAsync();
+
+        (await rig.DeliveryAsync("msg_1")).State.Should().Be(WebhookDeliveryState.Delivered);
+    }
+
+    [Fact]
     public async Task A_stop_lets_attempts_end_and_records_them()
     {
         using var running = await Running.StartAsync();
