@@ -540,6 +540,24 @@ public abstract class WebhookDeliveryStoreConformance : IAsyncLifetime
     }
 
     [Fact]
+    public async Task A_new_URL_has_neither_failures_nor_a_pause_and_what_the_old_one_answered_gives_it_none()
+    {
+        string id = await AddEndpointAsync();
+        await EnqueueAsync("msg_1");
+        await EnqueueAsync("msg_2");
+        await Store.FanOutAsync(10);
+        IReadOnlyList<WebhookClaim> claims = await ClaimAsync();
+        await Store.RecordAsync([Failed(claims[0], TimeSpan.Zero, pause: TimeSpan.FromHours(79))]);
+        WebhookEndpointRow row = (await Store.FindEndpointAsync(id))!;
+
+        await Store.UpdateEndpointAsync(row with { Endpoint = row.Endpoint with { Url = "https://example.com/new" } });
+        await Store.RecordAsync([Failed(claims[1], TimeSpan.Zero, pause: TimeSpan.FromHours(79))]);
+
+        (await Store.FindEndpointAsync(id))!.Endpoint.Should().BeEquivalentTo(new { Url = "https://example.com/new", ConsecutiveFailures = 0, FailingSince = (DateTimeOffset?)null, PausedUntil = (DateTimeOffset?)null });
+        (await ClaimAsync()).Should().HaveCount(2);
+    }
+
+    [Fact]
     public async Task What_an_old_URL_answered_does_not_disable_the_endpoint_at_its_new_one()
     {
         string id = await AddEndpointAsync();

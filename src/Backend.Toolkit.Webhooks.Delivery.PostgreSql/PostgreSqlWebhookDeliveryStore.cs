@@ -277,8 +277,8 @@ public sealed class PostgreSqlWebhookDeliveryStore : IWebhookDeliveryStore
         ArgumentNullException.ThrowIfNull(row);
         const string update = """
             UPDATE webhook_endpoints SET url = $3, types = $4, secrets = $5, version = version + 1, disabled_reason = $7,
-              failures = CASE WHEN $6 > enabled THEN 0 ELSE failures END, failing_since = CASE WHEN $6 > enabled THEN NULL ELSE failing_since END,
-              paused_until = CASE WHEN $6 > enabled THEN NULL ELSE paused_until END, enabled = $6
+              failures = CASE WHEN $6 > enabled OR $3 <> url THEN 0 ELSE failures END, failing_since = CASE WHEN $6 > enabled OR $3 <> url THEN NULL ELSE failing_since END,
+              paused_until = CASE WHEN $6 > enabled OR $3 <> url THEN NULL ELSE paused_until END, enabled = $6
             WHERE id = $1 AND version = $2
             """;
         WebhookEndpoint endpoint = row.Endpoint;
@@ -394,12 +394,12 @@ public sealed class PostgreSqlWebhookDeliveryStore : IWebhookDeliveryStore
         const string update = """
             WITH w AS (SELECT * FROM unnest($1::text[], $2::int[], $3::int[], $4::interval[], $5::text[], $6::text[]) AS w (id, seen, more, pause, reason, url)),
             locked AS MATERIALIZED (
-              SELECT x.id, x.failures, x.enabled, x.enabled AND w.reason IS NOT NULL AND x.url = w.url AS ends, x.failing_since, x.paused_until FROM webhook_endpoints x JOIN w ON w.id = x.id
+              SELECT x.id, x.failures, x.enabled, x.url = w.url AS same, x.enabled AND w.reason IS NOT NULL AND x.url = w.url AS ends, x.failing_since, x.paused_until FROM webhook_endpoints x JOIN w ON w.id = x.id
               WHERE w.reason IS NOT NULL OR w.more > 0 OR x.failures > 0 ORDER BY x.id FOR NO KEY UPDATE OF x)
             UPDATE webhook_endpoints p SET
-              failures = CASE WHEN w.more = 0 THEN 0 WHEN w.more > 0 AND l.failures = w.seen AND l.enabled THEN l.failures + w.more ELSE l.failures END,
-              failing_since = CASE WHEN w.more = 0 THEN NULL WHEN w.more > 0 AND l.failures = w.seen AND l.enabled THEN COALESCE(l.failing_since, now()) ELSE l.failing_since END,
-              paused_until = CASE WHEN w.more = 0 THEN NULL WHEN w.more > 0 AND l.failures = w.seen AND l.enabled THEN now() + w.pause WHEN w.more IS NULL AND l.failures = w.seen THEN now() ELSE l.paused_until END,
+              failures = CASE WHEN w.more = 0 THEN 0 WHEN w.more > 0 AND l.failures = w.seen AND l.enabled AND l.same THEN l.failures + w.more ELSE l.failures END,
+              failing_since = CASE WHEN w.more = 0 THEN NULL WHEN w.more > 0 AND l.failures = w.seen AND l.enabled AND l.same THEN COALESCE(l.failing_since, now()) ELSE l.failing_since END,
+              paused_until = CASE WHEN w.more = 0 THEN NULL WHEN w.more > 0 AND l.failures = w.seen AND l.enabled AND l.same THEN now() + w.pause WHEN w.more IS NULL AND l.failures = w.seen THEN now() ELSE l.paused_until END,
               enabled = l.enabled AND NOT l.ends,
               version = p.version + CASE WHEN l.ends THEN 1 ELSE 0 END,
               disabled_reason = CASE WHEN l.ends THEN w.reason ELSE p.disabled_reason END

@@ -221,8 +221,8 @@ public sealed class SqliteWebhookDeliveryStore : IWebhookDeliveryStore, IDisposa
         ArgumentNullException.ThrowIfNull(row);
         const string update = """
             UPDATE webhook_endpoints SET url = @url, types = @types, secrets = @secrets, version = version + 1, disabled_reason = @reason,
-              failures = CASE WHEN @enabled > enabled THEN 0 ELSE failures END, failing_since = CASE WHEN @enabled > enabled THEN NULL ELSE failing_since END,
-              paused_until = CASE WHEN @enabled > enabled THEN NULL ELSE paused_until END, enabled = @enabled
+              failures = CASE WHEN @enabled > enabled OR @url <> url THEN 0 ELSE failures END, failing_since = CASE WHEN @enabled > enabled OR @url <> url THEN NULL ELSE failing_since END,
+              paused_until = CASE WHEN @enabled > enabled OR @url <> url THEN NULL ELSE paused_until END, enabled = @enabled
             WHERE id = @id AND version = @version
             """;
         return await WriteAsync(
@@ -445,8 +445,8 @@ public sealed class SqliteWebhookDeliveryStore : IWebhookDeliveryStore, IDisposa
         }
         else if (health.Failures is int more)
         {
-            const string fail = "UPDATE webhook_endpoints SET failures = failures + @more, failing_since = COALESCE(failing_since, @now), paused_until = @until WHERE id = @id AND failures = @failures AND enabled = 1";
-            Command(connection, fail, ("@more", more), ("@now", now), ("@until", now + (long)health.Pause.TotalMilliseconds), ("@id", endpoint.Id), ("@failures", endpoint.ConsecutiveFailures)).ExecuteNonQuery();
+            const string fail = "UPDATE webhook_endpoints SET failures = failures + @more, failing_since = COALESCE(failing_since, @now), paused_until = @until WHERE id = @id AND failures = @failures AND enabled = 1 AND url = @url";
+            Command(connection, fail, ("@more", more), ("@now", now), ("@until", now + (long)health.Pause.TotalMilliseconds), ("@id", endpoint.Id), ("@failures", endpoint.ConsecutiveFailures), ("@url", endpoint.Url)).ExecuteNonQuery();
         }
         else if (endpoint.ConsecutiveFailures > 0)
         {

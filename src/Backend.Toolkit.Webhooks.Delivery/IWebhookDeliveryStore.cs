@@ -59,7 +59,7 @@ public interface IWebhookDeliveryStore
     /// <returns>When it is added.</returns>
     public ValueTask InsertEndpointAsync(WebhookEndpointRow row, CancellationToken cancellationToken = default);
 
-    /// <summary>Changes URL, types, secrets and whether it is enabled; enabling forgets failures and pause.</summary>
+    /// <summary>Changes URL, types, secrets and whether it is enabled; enabling, or another URL, forgets failures and pause.</summary>
     /// <param name="row">The endpoint, with the version that it was read with.</param>
     /// <param name="cancellationToken">Ends the call.</param>
     /// <returns>False: it has another version by now, or is gone.</returns>

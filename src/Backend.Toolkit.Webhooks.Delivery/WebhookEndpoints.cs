@@ -64,7 +64,7 @@ public sealed class WebhookEndpoints
         return new NewWebhookEndpoint(endpoint, secret);
     }
 
-    /// <summary>Changes where events are posted, and which.</summary>
+    /// <summary>Changes where events are posted, and which. With another URL failures and pause are forgotten, and what the old one still answers does not count against the endpoint.</summary>
     /// <param name="endpointId">The endpoint.</param>
     /// <param name="url">Null: as it is.</param>
     /// <param name="types">Null: as they are; empty: all.</param>
@@ -83,7 +83,7 @@ public sealed class WebhookEndpoints
         return await ApplyAsync(endpointId, row => row with { Endpoint = row.Endpoint with { Url = url ?? row.Endpoint.Url, Types = checkedTypes ?? row.Endpoint.Types } }, cancellationToken).ConfigureAwait(false);
     }
 
-    /// <summary>Sends again; failures and pause are forgotten. What became a dead letter meanwhile is sent after a redrive.</summary>
+    /// <summary>Sends again; failures and pause of one that was disabled are forgotten. What became a dead letter meanwhile is sent after a redrive.</summary>
     /// <param name="endpointId">The endpoint.</param>
     /// <param name="cancellationToken">Ends the call.</param>
     /// <returns>The endpoint.</returns>
