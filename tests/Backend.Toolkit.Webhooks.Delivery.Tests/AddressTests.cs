@@ -57,6 +57,7 @@ public sealed class AddressTests
     [InlineData("3fff::1")]
     [InlineData("5f00::1")]
     [InlineData("4000::1")]
+    [InlineData("2606:4700:4700::1111%1")]
     public void An_address_that_is_not_public_is_refused(string address)
     {
         bool allowed = AddressRules.IsAllowed(IPAddress.Parse(address), []);

@@ -156,6 +156,20 @@ public sealed class EndpointTests
     }
 
     [Fact]
+    public void A_rotation_lengthens_the_life_of_no_older_secret_and_without_overlap_keeps_none()
+    {
+        WebhookDeliveryOptions options = Support.Options();
+        string one = Secrets.Add("", Support.Secret, Support.Start, Support.Start, options);
+        string two = Secrets.Add(one, WebhookKey.NewSecret(), Support.Start.AddHours(1), Support.Start, options);
+
+        string three = Secrets.Add(two, WebhookKey.NewSecret(), Support.Start.AddDays(30), Support.Start, options);
+        string alone = Secrets.Add(three, WebhookKey.NewSecret(), Support.Start, Support.Start, options);
+
+        Secrets.Keys(three, Support.Start, options).Select(key => key.Expires).Should().Equal(null, Support.Start.AddDays(30), Support.Start.AddHours(1));
+        alone.Should().NotContain("\n", "what is not needed is not stored");
+    }
+
+    [Fact]
     public async Task A_redrive_slower_than_one_a_day_is_refused_by_name()
     {
         using Rig rig = await Rig.CreateAsync();

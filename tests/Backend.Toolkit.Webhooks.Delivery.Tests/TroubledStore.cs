@@ -11,6 +11,8 @@ internal sealed class TroubledStore(IWebhookDeliveryStore store) : IWebhookDeliv
 
     public Action BeforeMaintaining { get; set; } = static () => { };
 
+    public Func<int, int> Maintained { get; set; } = static rows => rows;
+
     public Action Before { get; set; } = static () => { };
 
     public Action<int> BeforeFanOut { get; set; } = static _ => { };
@@ -43,10 +45,10 @@ internal sealed class TroubledStore(IWebhookDeliveryStore store) : IWebhookDeliv
         return store.RecordAsync(outcomes, cancellationToken);
     }
 
-    public ValueTask<int> MaintainAsync(TimeSpan retention, int limit, CancellationToken cancellationToken = default)
+    public async ValueTask<int> MaintainAsync(TimeSpan retention, int limit, CancellationToken cancellationToken = default)
     {
         BeforeMaintaining();
-        return store.MaintainAsync(retention, limit, cancellationToken);
+        return Maintained(await store.MaintainAsync(retention, limit, cancellationToken));
     }
 
     public ValueTask<TimeSpan> OldestDueAsync(CancellationToken cancellationToken = default) => store.OldestDueAsync(cancellationToken);

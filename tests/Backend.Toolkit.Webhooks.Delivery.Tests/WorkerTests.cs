@@ -399,6 +399,19 @@ public sealed class WorkerTests
     }
 
     [Fact]
+    public async Task After_a_full_batch_of_deletions_the_next_is_made_at_once()
+    {
+        using Rig rig = await Rig.CreateAsync();
+        int batches = 0;
+        rig.Store.Maintained = _ => Interlocked.Increment(ref batches) < 4 ? 1000 : 0;
+        await using var worker = new WebhookDeliveryWorker(rig.Options, rig.Store, null, null, new Receiver(_ => 200), null);
+
+        await worker.StartAsync();
+
+        await Support.UntilAsync(() => Task.FromResult(Volatile.Read(ref batches) == 4), "four batches, and not one every five seconds", seconds: 8);
+    }
+
+    [Fact]
     public async Task A_claim_is_good_for_the_lease_that_it_was_made_with()
     {
         using Rig rig = await Rig.CreateAsync();
