@@ -75,7 +75,7 @@ internal sealed class GuardedRun(HttpContext context, string name, WebhookReserv
     {
         try
         {
-            if (!await reservation.CommitAsync(CancellationToken.None).ConfigureAwait(false) && logger is not null)
+            if (!await WithinAsync(reservation.CommitAsync(CancellationToken.None)).ConfigureAwait(false) && logger is not null)
             {
                 Log.LeaseEnded(logger, name);
             }
@@ -93,7 +93,7 @@ internal sealed class GuardedRun(HttpContext context, string name, WebhookReserv
     {
         try
         {
-            await reservation.ReleaseAsync(CancellationToken.None).ConfigureAwait(false);
+            await WithinAsync(reservation.ReleaseAsync(CancellationToken.None)).ConfigureAwait(false);
         }
         catch (Exception exception)
         {
@@ -103,4 +103,7 @@ internal sealed class GuardedRun(HttpContext context, string name, WebhookReserv
             }
         }
     }
+
+    /// <exception cref="TimeoutException">The store took too long; what it does after that is not known here.</exception>
+    private ValueTask<bool> WithinAsync(ValueTask<bool> answer) => answer.IsCompleted ? answer : new ValueTask<bool>(answer.AsTask().WaitAsync(settings.StoreTimeout, time));
 }

@@ -94,9 +94,8 @@ internal sealed class WebhookMiddleware(RequestDelegate next, WebhookReceivingIn
         try
         {
             // Not with the client's token: what it would leave half-done is a reservation that nobody releases.
-            reservation = key is { } chosen
-                ? await guard.ReserveAsync(chosen, CancellationToken.None).ConfigureAwait(false)
-                : await guard.ReserveAsync(webhook.Message, CancellationToken.None).ConfigureAwait(false);
+            ValueTask<WebhookReservation> pending = key is { } chosen ? guard.ReserveAsync(chosen, CancellationToken.None) : guard.ReserveAsync(webhook.Message, CancellationToken.None);
+            reservation = await Reserving.WithinAsync(pending, settings.StoreTimeout, time, attribute.Verifier, logger).ConfigureAwait(false);
         }
         catch (Exception exception)
         {

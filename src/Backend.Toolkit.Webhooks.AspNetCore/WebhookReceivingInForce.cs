@@ -30,6 +30,8 @@ internal sealed class WebhookReceivingInForce
 
         public TimeSpan MaxRunTime { get; } = options.MaxRunTime;
 
+        public TimeSpan StoreTimeout { get; } = options.StoreTimeout;
+
         public TimeSpan RetryAfter { get; } = options.RetryAfter;
     }
 }

@@ -9,6 +9,8 @@ public sealed class WebhookReceivingOptions
 {
     private static TimeSpan Longest { get; } = TimeSpan.FromDays(1);
 
+    private static TimeSpan LongestStoreTimeout { get; } = TimeSpan.FromMinutes(1);
+
     private static TimeSpan LongestRetryAfter { get; } = TimeSpan.FromHours(1);
 
     /// <summary>Begins every problem sentence. Not empty; default <c>receiving</c>.</summary>
@@ -30,6 +32,12 @@ public sealed class WebhookReceivingOptions
     /// How long a handler behind a replay guard may run before <see cref="HttpContext.RequestAborted"/> is cancelled, as nobody's leaving cancels it: shorter than the guard's lease (5 min). Above 0, at most 1 day; default 4 min.
     /// </summary>
     public TimeSpan MaxRunTime { get; set; } = TimeSpan.FromMinutes(4);
+
+    /// <summary>
+    /// How long the replay guard's store may take each time it is asked: a reservation that takes longer is answered 503, and released when it comes; the answer of a handler waits no longer for its commit. Above 0, at most
+    /// 1 min; default 10 s.
+    /// </summary>
+    public TimeSpan StoreTimeout { get; set; } = TimeSpan.FromSeconds(10);
 
     /// <summary>What 503 tells as <c>Retry-After</c>. 1 s to 1 h; default 5 s.</summary>
     public TimeSpan RetryAfter { get; set; } = TimeSpan.FromSeconds(5);
@@ -66,6 +74,11 @@ public sealed class WebhookReceivingOptions
         if (MaxRunTime <= TimeSpan.Zero || MaxRunTime > Longest)
         {
             yield return Problem(nameof(MaxRunTime), "greater than 0 and at most 1.00:00:00", MaxRunTime);
+        }
+
+        if (StoreTimeout <= TimeSpan.Zero || StoreTimeout > LongestStoreTimeout)
+        {
+            yield return Problem(nameof(StoreTimeout), "greater than 0 and at most 00:01:00", StoreTimeout);
         }
 
         if (RetryAfter < TimeSpan.FromSeconds(1) || RetryAfter > LongestRetryAfter)

@@ -16,6 +16,8 @@ public sealed class OptionsTests
         { o => o.MaxBytesInMemory = 1_048_577, "receiving: MaxBytesInMemory must be between 0 and 1048576, but is 1048577." },
         { o => o.ReadTimeout = TimeSpan.Zero, "receiving: ReadTimeout must be greater than 0 and at most 1.00:00:00, but is 00:00:00." },
         { o => o.MaxRunTime = TimeSpan.FromDays(2), "receiving: MaxRunTime must be greater than 0 and at most 1.00:00:00, but is 2.00:00:00." },
+        { o => o.StoreTimeout = TimeSpan.Zero, "receiving: StoreTimeout must be greater than 0 and at most 00:01:00, but is 00:00:00." },
+        { o => o.StoreTimeout = TimeSpan.FromSeconds(61), "receiving: StoreTimeout must be greater than 0 and at most 00:01:00, but is 00:01:01." },
         { o => o.RetryAfter = TimeSpan.FromMilliseconds(999), "receiving: RetryAfter must be between 00:00:01 and 01:00:00, but is 00:00:00.9990000." },
     };
 

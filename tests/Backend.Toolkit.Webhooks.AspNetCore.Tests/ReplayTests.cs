@@ -146,6 +146,65 @@ public sealed class ReplayTests
     }
 
     [Fact]
+    public async Task A_store_that_hangs_means_503_and_what_it_reserves_after_that_is_released()
+    {
+        int runs = 0, released = 0;
+        TaskCompletionSource reserving = Eventually.Gate(), gate = Eventually.Gate();
+        var store = new WebhookReplayStore
+        {
+            Reserve = async (_, _) =>
+            {
+                reserving.TrySetResult();
+                await gate.Task;
+                return new WebhookReplayAnswer(WebhookReservationStatus.Reserved, 17);
+            },
+            Commit = (_, _, _, _) => ValueTask.FromResult(true),
+            Release = (_, fence, _) => ValueTask.FromResult(fence == Interlocked.Add(ref released, 17)),
+        };
+        await using Server server = await StartAsync(store, () => $"{++runs}", o => o.StoreTimeout = TimeSpan.FromSeconds(7));
+
+        Task<Answer> asking = server.SendAsync("/");
+        await reserving.Task.Soon();
+        Eventually.BeTrue(() => Passes(server, asking, TimeSpan.FromSeconds(7)), "it is not waited for");
+        Answer answer = await asking;
+        int early = Volatile.Read(ref released);
+        gate.SetResult();
+        Eventually.BeTrue(() => Volatile.Read(ref released) == 17, "nobody else would");
+
+        (answer.Status, answer.Code, answer.RetryAfter, runs, early).Should().Be((503, "webhooks_unavailable", 5, 0, 0));
+        server.Said.Should().ContainSingle().Which.Should().StartWith("Error: Webhook 'orders': the replay guard could not reserve");
+    }
+
+    [Theory]
+    [InlineData(200, "the message was handled, but the replay guard could not commit it")]
+    [InlineData(500, "the message was not handled, and the replay guard could not release it")]
+    public async Task A_store_that_hangs_when_it_is_told_of_the_outcome_holds_the_answer_no_longer_than_that(int status, string said)
+    {
+        TaskCompletionSource telling = Eventually.Gate();
+        var never = new TaskCompletionSource<bool>();
+        ValueTask<bool> Hang()
+        {
+            telling.TrySetResult();
+            return new ValueTask<bool>(never.Task);
+        }
+
+        var store = new WebhookReplayStore
+        {
+            Reserve = (_, _) => ValueTask.FromResult(new WebhookReplayAnswer(WebhookReservationStatus.Reserved, 1)),
+            Commit = (_, _, _, _) => Hang(),
+            Release = (_, _, _) => Hang(),
+        };
+        await using Server server = await StartAsync(store, () => Results.StatusCode(status), o => o.StoreTimeout = TimeSpan.FromSeconds(7));
+
+        Task<Answer> asking = server.SendAsync("/");
+        await telling.Task.Soon();
+        Eventually.BeTrue(() => Passes(server, asking, TimeSpan.FromSeconds(7)), "it is not waited for");
+
+        (await asking).Status.Should().Be(status);
+        server.Said.Should().ContainSingle().Which.Should().StartWith($"Error: Webhook 'orders': {said}");
+    }
+
+    [Fact]
     public async Task A_guard_that_is_full_means_503_and_a_plain_guard_is_for_all()
     {
         int runs = 0;
@@ -311,6 +370,17 @@ public sealed class ReplayTests
         Answer next = await server.SendAsync("/");
 
         (failed.Status, failed.Body, next.Body).Should().Be((500, "mended", "ran"));
+    }
+
+    private static Task<Server> StartAsync(WebhookReplayStore store, Delegate handler, Action<WebhookReceivingOptions> receiving) => Server.StartAsync(
+        app => app.MapPost("/", handler).VerifyWebhook("orders"),
+        setup => (setup.Receiving, setup.Services) = (receiving, services => services.AddWebhookReplayGuard("orders", o => o.Store = store)));
+
+    /// <summary>Again and again: the timer may be made a little after the store was asked.</summary>
+    private static bool Passes(Server server, Task asking, TimeSpan time)
+    {
+        server.Time.Advance(time);
+        return asking.Wait(TimeSpan.FromMilliseconds(50));
     }
 
     private static Task<Server> StartAsync(Func<ValueTask<bool>> commit, Action<WebApplication>? outside = null) => Server.StartAsync(
