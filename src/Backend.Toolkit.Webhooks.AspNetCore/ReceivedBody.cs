@@ -67,6 +67,15 @@ internal sealed class ReceivedBody(UnverifiedBytes unverified, long maxUnverifie
 
         int count = (int)Math.Min(destination.Length, _inMemory - position);
         memory.AsSpan((int)position, count).CopyTo(destination);
+
+        // What the handler has left behind may read while the request ends, and the memory is another's from then on.
+        Interlocked.MemoryBarrier();
+        if (_memory is null)
+        {
+            destination[..count].Clear();
+            Memory();
+        }
+
         return count;
     }
 

@@ -1,3 +1,4 @@
+using System.Buffers;
 using System.IO.Compression;
 using System.Net.Sockets;
 using System.Security.Cryptography;
@@ -357,5 +358,36 @@ public sealed class BodyTests
 
         open.Should().Throw<ObjectDisposedException>();
         await read.Should().ThrowAsync<ObjectDisposedException>();
+    }
+
+    [Fact]
+    public async Task Whoever_reads_a_body_while_its_request_ends_never_gets_anothers_bytes()
+    {
+        const int Size = 1_048_576;
+        var ours = new ReadOnlySequence<byte>(Enumerable.Repeat((byte)1, Size).ToArray());
+        int anothers = 0;
+
+        for (int i = 0; i < 600; i++)
+        {
+            using var body = new ReceivedBody(new UnverifiedBytes(), 2 * Size, Size);
+            await body.AppendAsync(ours);
+            byte[] read = new byte[Size];
+            using var start = new Barrier(2);
+            Task reader = Task.Run(() =>
+            {
+                start.SignalAndWait();
+                body.Read(0, read);
+            });
+            start.SignalAndWait();
+            Thread.SpinWait(i % 200 * 8);
+            body.Dispose();
+            byte[] next = ArrayPool<byte>.Shared.Rent(Size);
+            next.AsSpan(Size - 4096, 4096).Fill(2); // what is copied last
+            ArrayPool<byte>.Shared.Return(next);
+            await reader.ContinueWith(_ => { }, TaskScheduler.Default);
+            anothers += read.AsSpan().Contains((byte)2) ? 1 : 0;
+        }
+
+        anothers.Should().Be(0);
     }
 }
