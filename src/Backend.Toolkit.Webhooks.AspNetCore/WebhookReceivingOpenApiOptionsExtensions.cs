@@ -12,7 +12,7 @@ namespace Backend.Toolkit.Webhooks.AspNetCore;
 public static class WebhookReceivingOpenApiOptionsExtensions
 {
     /// <summary>
-    /// Documents on each operation that receives webhooks the headers of its verifier's scheme, and the refusals 401, 408, 409 and 503 with <c>Retry-After</c>, and 413. Answers that the endpoint documents itself keep their
+    /// Documents on each operation that receives webhooks the headers of its verifier's scheme, the refusals 401, 408, 409 and 503 with <c>Retry-After</c>, and 413, and the 200 of a repeat. Answers that the endpoint documents itself keep their
     /// words.
     /// </summary>
     /// <param name="options">The options of the document.</param>
@@ -52,6 +52,7 @@ public static class WebhookReceivingOpenApiOptionsExtensions
         AddRetryAfter(operation.Responses["503"]);
         if (attribute.GuardReplays)
         {
+            operation.Responses.TryAdd("200", new OpenApiResponse { Description = "The webhook was handled before." });
             Refuse(operation.Responses, "409", "The webhook is being handled.");
             AddRetryAfter(operation.Responses["409"]);
         }

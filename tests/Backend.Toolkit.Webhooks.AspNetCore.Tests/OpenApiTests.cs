@@ -51,6 +51,21 @@ public sealed class OpenApiTests
         conflict.GetProperty("headers").TryGetProperty("Retry-After", out _).Should().BeTrue();
     }
 
+    [Fact]
+    public async Task The_document_tells_what_a_repeat_is_answered_where_replays_are_guarded()
+    {
+        JsonElement paths = await PathsAsync(app =>
+        {
+            app.MapPost("/guarded", () => TypedResults.NoContent()).VerifyWebhook("orders");
+            app.MapPost("/unguarded", () => TypedResults.NoContent()).VerifyWebhook("orders", guardReplays: false);
+            app.MapPost("/own", () => "ok").VerifyWebhook("orders");
+        });
+
+        string? Description(string path) => paths.GetProperty(path).GetProperty("post").GetProperty("responses").TryGetProperty("200", out JsonElement answer) ? answer.GetProperty("description").GetString() : null;
+
+        (Description("/guarded"), Description("/unguarded"), Description("/own")).Should().Be(("The webhook was handled before.", null, "OK"));
+    }
+
     private static async Task<JsonElement> PathsAsync(Action<WebApplication> map)
     {
         await using Server server = await Server.StartAsync(
