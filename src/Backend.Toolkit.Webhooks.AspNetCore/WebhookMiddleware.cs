@@ -166,8 +166,12 @@ internal sealed class WebhookMiddleware(RequestDelegate next, WebhookReceivingIn
             throw new InvalidOperationException("The form of the request was read before its signature could be verified. Call app.UseWebhookVerification() before what reads the body.");
         }
 
-        // The server counts what is around chunks, too, which is little unless they are tiny.
-        LimitServer(context, (2 * settings.MaxBodyBytes) + MostDrainedOfUnknownLength);
+        if (request.ContentLength is null)
+        {
+            // The server counts what is around chunks, too, which is little unless they are tiny.
+            LimitServer(context, (2 * settings.MaxBodyBytes) + MostDrainedOfUnknownLength);
+        }
+
         PipeReader reader;
         if (request.Body.CanSeek)
         {

@@ -161,6 +161,66 @@ public sealed class BodyTests
         (bound.Status, bound.Body, content.Status).Should().Be((200, "paid 30", 401), string.Join(';', server.Errors));
     }
 
+    [Fact]
+    public async Task A_compressed_body_of_known_length_decodes_to_as_much_as_the_server_allows()
+    {
+        using var compressed = new MemoryStream();
+        using (var gzip = new GZipStream(compressed, CompressionLevel.Optimal))
+        {
+            gzip.Write(new byte[3_000_000]);
+        }
+
+        byte[] body = compressed.ToArray();
+        await using Server server = await Server.StartAsync(
+            app =>
+            {
+                app.UseRequestDecompression();
+                app.MapPost("/", async (HttpContext context) =>
+                {
+                    using var decoded = new MemoryStream();
+                    await context.Request.Body.CopyToAsync(decoded);
+                    return decoded.Length;
+                }).VerifyWebhook("orders");
+            },
+            setup => setup.Services = services => services.AddRequestDecompression(_ => { }));
+        HttpRequestMessage request = server.Request("/", body, server.Sign(body));
+        request.Content!.Headers.ContentEncoding.Add("gzip");
+
+        Answer answer = await server.AskAsync(request);
+
+        (answer.Status, answer.Body).Should().Be((200, "3000000"), string.Join(';', server.Errors));
+    }
+
+    [Fact]
+    public async Task A_body_that_is_slower_than_the_server_allows_is_told_of_as_408()
+    {
+        await using Server server = await Server.StartAsync(
+            app => app.MapPost("/", () => "ran").VerifyWebhook("orders"),
+            setup => setup.Services = services => services.Configure<KestrelServerOptions>(kestrel => kestrel.Limits.MinRequestBodyDataRate = new MinDataRate(1_000_000, TimeSpan.FromSeconds(1.1))));
+        using TcpClient client = await server.ConnectRawAsync();
+        await client.GetStream().WriteAsync(Server.Head("/", server.Sign(new byte[100]), "Content-Length: 100\r\n\r\nabc"));
+
+        int status = await Server.StatusAsync(client);
+
+        (status, server.Held).Should().Be((408, 0));
+        server.Errors.Should().BeEmpty();
+    }
+
+    [Fact]
+    public async Task Bodies_of_unknown_length_have_half_of_what_is_allowed()
+    {
+        await using Server server = await Server.StartAsync(app => app.MapPost("/", () => "ran").VerifyWebhook("orders"), setup => setup.Receiving = o => (o.MaxBodyBytes, o.MaxUnverifiedBytes) = (10_000, 20_000));
+        byte[] body = new byte[10_000];
+        using TcpClient slow = await server.ConnectRawAsync();
+        await slow.GetStream().WriteAsync(Server.Head("/", server.Sign(body), "Content-Length: 10000\r\n\r\na"));
+        Eventually.BeTrue(() => server.Held == 1, "it has begun");
+
+        Answer chunked = await server.AskAsync(server.Request("/", body, server.Sign(body), chunked: true));
+        Answer known = await server.AskAsync(server.Request("/", body, server.Sign(body)));
+
+        (chunked.Status, known.Status).Should().Be((503, 200));
+    }
+
     [Theory]
     [InlineData("Content-Length: 100\r\n\r\nhalf of it")]
     [InlineData("Transfer-Encoding: chunked\r\n\r\n64\r\nhalf of it")]
@@ -246,7 +306,7 @@ public sealed class BodyTests
     public async Task More_unverified_bytes_than_are_allowed_over_all_requests_are_refused_until_others_have_left()
     {
         await using Server server = await Server.StartAsync(
-            app => app.MapPost("/", () => "ran").VerifyWebhook("orders"), setup => setup.Receiving = o => (o.MaxBodyBytes, o.MaxUnverifiedBytes, o.RetryAfter) = (10_000, 15_000, TimeSpan.FromSeconds(17)));
+            app => app.MapPost("/", () => "ran").VerifyWebhook("orders"), setup => setup.Receiving = o => (o.MaxBodyBytes, o.MaxUnverifiedBytes, o.RetryAfter) = (10_000, 15_000, TimeSpan.FromSeconds(16.5)));
         byte[] body = new byte[10_000];
         Answer known, chunked;
         using (TcpClient slow = await server.ConnectRawAsync())

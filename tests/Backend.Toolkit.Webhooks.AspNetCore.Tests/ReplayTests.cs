@@ -149,11 +149,13 @@ public sealed class ReplayTests
     public async Task A_store_that_hangs_means_503_and_what_it_reserves_after_that_is_released()
     {
         int runs = 0, released = 0;
+        bool mayBeEnded = true;
         TaskCompletionSource reserving = Eventually.Gate(), gate = Eventually.Gate();
         var store = new WebhookReplayStore
         {
-            Reserve = async (_, _) =>
+            Reserve = async (_, token) =>
             {
+                mayBeEnded = token.CanBeCanceled;
                 reserving.TrySetResult();
                 await gate.Task;
                 return new WebhookReplayAnswer(WebhookReservationStatus.Reserved, 17);
@@ -171,7 +173,7 @@ public sealed class ReplayTests
         gate.SetResult();
         Eventually.BeTrue(() => Volatile.Read(ref released) == 17, "nobody else would");
 
-        (answer.Status, answer.Code, answer.RetryAfter, runs, early).Should().Be((503, "webhooks_unavailable", 5, 0, 0));
+        (answer.Status, answer.Code, answer.RetryAfter, runs, early, mayBeEnded).Should().Be((503, "webhooks_unavailable", 5, 0, 0, false));
         server.Said.Should().ContainSingle().Which.Should().StartWith("Error: Webhook 'orders': the replay guard could not reserve");
     }
 
