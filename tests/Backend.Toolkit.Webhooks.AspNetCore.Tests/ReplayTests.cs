@@ -358,6 +358,37 @@ public sealed class ReplayTests
     }
 
     [Fact]
+    public async Task What_a_handler_has_left_behind_writes_into_no_other_answer()
+    {
+        TaskCompletionSource gate = Eventually.Gate();
+        Task? left = null;
+        async Task LeaveAsync(Stream response)
+        {
+            await gate.Task;
+            await response.WriteAsync(new byte[100_000]);
+        }
+
+        await using Server server = await Server.StartAsync(app => app.MapPost("/", async (HttpContext context) =>
+        {
+            if (left is null)
+            {
+                left = LeaveAsync(context.Response.Body);
+                await context.Response.WriteAsync("first");
+                return;
+            }
+
+            gate.SetResult();
+            await left;
+            await context.Response.WriteAsync("second");
+        }).VerifyWebhook("orders"));
+
+        Answer first = await server.SendAsync("/");
+        Answer second = await server.SendAsync("/", id: "msg_2");
+
+        (first.Body, second.Body).Should().Be(("first", "second"));
+    }
+
+    [Fact]
     public async Task An_exception_handler_outside_and_inside_answers_and_the_message_is_released()
     {
         int runs = 0;
