@@ -88,8 +88,18 @@ internal sealed class WebhookMiddleware(RequestDelegate next, WebhookReceivingIn
             return;
         }
 
-        string? id = attribute.EventId is null ? null : await attribute.EventId(webhook).ConfigureAwait(false);
-        WebhookReplayKey? key = id is null ? null : webhook.Message.ReplayKeyOf(id);
+        WebhookReplayKey? key;
+        try
+        {
+            string? id = attribute.EventId is null ? null : await attribute.EventId(webhook).ConfigureAwait(false);
+            key = id is null ? null : webhook.Message.ReplayKeyOf(id);
+        }
+        catch
+        {
+            Telemetry.Ended(attribute.Verifier, "failed");
+            throw;
+        }
+
         WebhookReservation reservation;
         try
         {

@@ -33,6 +33,7 @@ public sealed class TelemetryTests
             {
                 app.MapPost("/", () => ++runs == 1 ? Results.StatusCode(500) : Results.Ok()).VerifyWebhook("orders");
                 app.MapPost("/open", () => "ran").VerifyWebhook("orders", guardReplays: false);
+                app.MapPost("/event", () => "ran").VerifyWebhook("orders", eventId: static _ => throw new FormatException("no id"));
             },
             setup => setup.Receiving = o => o.MaxBodyBytes = 10);
 
@@ -42,9 +43,10 @@ public sealed class TelemetryTests
         await server.SendAsync("/");
         await server.SendAsync("/", "eleven bytes");
         await server.SendAsync("/open");
+        await server.SendAsync("/event");
 
         seen.Should().Equal(
-            ((string[])["unauthorized", "failed", "handled", "duplicate", "too_large", "unguarded"]).Select(result => $"backend.toolkit.webhooks.requests 1 orders {result}"));
+            ((string[])["unauthorized", "failed", "handled", "duplicate", "too_large", "unguarded", "failed"]).Select(result => $"backend.toolkit.webhooks.requests 1 orders {result}"));
     }
 
     [Fact]
