@@ -10,12 +10,18 @@ internal sealed class UnverifiedBytes
     /// <returns>False: that would be too much; nothing is taken.</returns>
     public bool TryTake(long count, long most)
     {
-        if (Interlocked.Add(ref _held, count) <= most)
+        // What is refused is never added, not for an instant: it would have others refused that fit.
+        for (long held = Held; count <= most - held;)
         {
-            return true;
+            long seen = Interlocked.CompareExchange(ref _held, held + count, held);
+            if (seen == held)
+            {
+                return true;
+            }
+
+            held = seen;
         }
 
-        Give(count);
         return false;
     }
 

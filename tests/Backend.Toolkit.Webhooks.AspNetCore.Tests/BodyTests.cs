@@ -454,4 +454,57 @@ public sealed class BodyTests
 
         anothers.Should().Be(0);
     }
+
+    [Fact]
+    public async Task What_does_not_fit_takes_no_room_from_what_does()
+    {
+        var unverified = new UnverifiedBytes();
+        using var end = new CancellationTokenSource();
+        Task greedy = Task.Run(() =>
+        {
+            while (!end.IsCancellationRequested)
+            {
+                unverified.TryTake(101, 100);
+            }
+        });
+
+        int refused = 0;
+        for (int i = 0; i < 500_000; i++)
+        {
+            if (unverified.TryTake(1, 100))
+            {
+                unverified.Give(1);
+            }
+            else
+            {
+                refused++;
+            }
+        }
+
+        await end.CancelAsync();
+        await greedy.Soon();
+
+        (refused, unverified.Held).Should().Be((0, 0));
+    }
+
+    [Fact]
+    public async Task Of_hundreds_who_break_off_half_way_nothing_is_left()
+    {
+        int runs = 0;
+        await using Server server = await Server.StartAsync(app => app.MapPost("/", () => $"{++runs}").VerifyWebhook("orders"), setup => setup.Receiving = o => o.MaxBytesInMemory = 1_000);
+        byte[] body = new byte[20_000];
+        Dictionary<string, string> headers = server.Sign(body);
+
+        await Parallel.ForEachAsync(Enumerable.Range(0, 400), new ParallelOptions { MaxDegreeOfParallelism = 8 }, async (i, token) =>
+        {
+            using TcpClient client = await server.ConnectRawAsync();
+            await client.GetStream().WriteAsync(Server.Head("/", headers, i % 2 == 0 ? "Transfer-Encoding: chunked\r\n\r\n4e20\r\n" : "Content-Length: 20000\r\n\r\n"), token);
+            await client.GetStream().WriteAsync(body.AsMemory(0, i * 49), token);
+            client.LingerState = new LingerOption(i % 3 == 0, 0);
+        });
+
+        Eventually.BeTrue(() => server.Held == 0, "nobody is left");
+        (await server.SendAsync("/")).Body.Should().Be("1");
+        server.Errors.Should().BeEmpty();
+    }
 }

@@ -55,6 +55,31 @@ public sealed class ReplayTests
     }
 
     [Theory]
+    [InlineData(HttpProtocols.Http1)]
+    [InlineData(HttpProtocols.Http2)]
+    public async Task Of_64_copies_at_once_one_runs_and_no_other_is_answered_2xx_before_it_has_ended(HttpProtocols protocols)
+    {
+        int runs = 0;
+        TaskCompletionSource gate = Eventually.Gate();
+        await using Server server = await Server.StartAsync(
+            app => app.MapPost("/", async () =>
+            {
+                Interlocked.Increment(ref runs);
+                await gate.Task;
+                return "ran";
+            }).VerifyWebhook("orders"),
+            setup => setup.Protocols = protocols);
+        byte[] body = "two apples"u8.ToArray();
+
+        Task<Answer>[] copies = [.. Enumerable.Range(0, 64).Select(_ => server.AskAsync(server.Request("/", body, server.Sign(body))))];
+        Eventually.BeTrue(() => copies.Count(copy => copy.IsCompleted) == 63, "all but one are refused");
+        gate.SetResult();
+        Answer[] answers = await Task.WhenAll(copies);
+
+        (runs, answers.Count(answer => (answer.Status, answer.Body) == (200, "ran")), answers.Count(answer => answer is { Status: 409, RetryAfter: 300 })).Should().Be((1, 1, 63));
+    }
+
+    [Theory]
     [InlineData("throws", 500)]
     [InlineData("500", 500)]
     [InlineData("400", 400)]
