@@ -125,7 +125,8 @@ public sealed class MemoryIdempotencyStore : IIdempotencyStore
             }
 
             return ValueTask.FromException<IdempotencyClaim>(new IdempotencyStoreException(
-                ValidOptions.Invariant($"The store in memory is full of live records ({records} records, {bytes} bytes): raise MaxRecords or MaxBytes, or shorten Retention.")) { IsFull = true });
+                ValidOptions.Invariant($"The store in memory is full of live records ({records} records, {bytes} bytes): raise MaxRecords or MaxBytes, or shorten Retention."))
+            { IsFull = true });
         }
 
         return new ValueTask<IdempotencyClaim>(claim);

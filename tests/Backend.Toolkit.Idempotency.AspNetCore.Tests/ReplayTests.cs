@@ -112,7 +112,7 @@ public sealed class ReplayTests
     public async Task Another_request_under_the_key_is_refused_whatever_of_it_differs()
     {
         int runs = 0;
-        await using Server server = await Server.StartAsync(app => 
+        await using Server server = await Server.StartAsync(app =>
         {
             app.UsePathBase("/base");
             app.UseRouting();
