@@ -68,7 +68,7 @@ public sealed class SimulationTests
             }
 
             int enqueued = 0;
-            while (enqueued < Events || (await rig.Store.ListDeliveriesAsync(new(State: WebhookDeliveryState.Pending), null, 1)).Count > 0)
+            while (enqueued < Events || await IsAnythingLeftAsync())
             {
                 for (int burst = random.Next(4); burst > 0 && enqueued < Events && random.Next(12) == 0; burst--)
                 {
@@ -92,6 +92,10 @@ public sealed class SimulationTests
                 }
             }
         }
+
+        /// <summary>The last attempt of all may have disabled its endpoint, of which there is an event that nobody has fanned out yet.</summary>
+        private async Task<bool> IsAnythingLeftAsync() =>
+            (await rig.Store.ListDeliveriesAsync(new(State: WebhookDeliveryState.Pending), null, 1)).Count > 0 || await rig.Store.FanOutAsync(1000) > 0;
 
         public async Task<IReadOnlyList<WebhookDelivery>> AllAsync() => await rig.Store.ListDeliveriesAsync(new(), null, 10_000);
 
