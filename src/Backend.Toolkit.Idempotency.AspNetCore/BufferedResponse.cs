@@ -137,6 +137,7 @@ internal sealed class BufferedResponse(ProtectedRun run, IHttpResponseBodyFeatur
     {
         if (HasUnflushed)
         {
+            // The one blocking wait: who mixes synchronous writes with the writer has asked for it, and the order of the bytes must hold.
             FlushWriterAsync().AsTask().GetAwaiter().GetResult();
         }
 
