@@ -3,7 +3,7 @@ using System.Data;
 using System.Data.Common;
 using System.Diagnostics.CodeAnalysis;
 
-namespace Backend.Toolkit.Idempotency.AspNetCore.Tests;
+namespace Backend.Toolkit.Idempotency.Tests;
 
 internal enum Verb
 {
@@ -187,6 +187,8 @@ internal sealed class TestTransaction(TestConnection connection) : DbTransaction
 
     public Func<Task>? RollingBack { get; set; }
 
+    public Action? Disposing { get; set; }
+
     public override IsolationLevel IsolationLevel => IsolationLevel.ReadCommitted;
 
     protected override DbConnection DbConnection => connection;
@@ -206,5 +208,9 @@ internal sealed class TestTransaction(TestConnection connection) : DbTransaction
         await (RollingBack?.Invoke() ?? Task.CompletedTask);
     }
 
-    protected override void Dispose(bool disposing) => IsDisposed = true;
+    protected override void Dispose(bool disposing)
+    {
+        IsDisposed = true;
+        Disposing?.Invoke();
+    }
 }
