@@ -46,5 +46,7 @@ passed=$(count succeeded) failed=$(count failed) skipped=$(count skipped)
 if ((status == 0)) && { [[ -z $passed || -z $failed ]] || ((passed == 0 || failed > 0)); }; then
   status=1
 fi
+# What failed stands at the end, too, where it is read first.
+sed -n '/^ *failed [A-Z].* ([0-9].*)$/,/^ *at /p' "$report" | head -n 200
 echo "${passed:-0} passed, ${failed:-0} failed, ${skipped:-0} skipped"
 exit "$status"

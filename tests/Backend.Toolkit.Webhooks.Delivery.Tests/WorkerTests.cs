@@ -334,7 +334,7 @@ public sealed class WorkerTests
 
         TimeSpan[] delays = await running.DelaysAsync(running.Outbox);
 
-        delays.Min().Should().BeLessThan(TimeSpan.FromMilliseconds(250));
+        delays.Min().Should().BeLessThan(TimeSpan.FromSeconds(5), "the next poll is a minute away");
         delays.Should().OnlyContain(delay => delay < TimeSpan.FromSeconds(20));
     }
 
@@ -345,7 +345,7 @@ public sealed class WorkerTests
 
         TimeSpan[] delays = await running.DelaysAsync(new WebhookOutbox(running.Store));
 
-        delays.Order().ElementAt(delays.Length / 2).Should().BeLessThan(TimeSpan.FromMilliseconds(400), "a poll takes 200 ms, and the machine may be slow");
+        delays.Order().ElementAt(delays.Length / 2).Should().BeLessThan(TimeSpan.FromSeconds(2), "it polls every 200 ms, and the machine may be slow");
     }
 
     [Fact]
