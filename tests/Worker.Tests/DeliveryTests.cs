@@ -96,10 +96,12 @@ public sealed class DeliveryTests : IDisposable
         (await worker.Provider.SentAsync()).Should().HaveCount(1);
     }
 
-    [Fact]
-    public async Task A_text_whose_answer_is_lost_is_asked_for_again_under_the_same_key()
+    [Theory]
+    [InlineData(3)]
+    [InlineData(1)]
+    public async Task A_text_whose_answer_is_lost_is_asked_for_again_under_the_same_key_by_a_retry_or_by_the_next_delivery(int attempts)
     {
-        await using var worker = new RunningWorker(_folder.Path);
+        await using var worker = new RunningWorker(_folder.Path, $"--RetryPolicies:sms:MaxAttempts={attempts}");
         await worker.PublishAsync(RunningWorker.Reminders(1));
         worker.Provider.Fault = Fault.Silent;
 
