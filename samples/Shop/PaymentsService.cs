@@ -53,11 +53,14 @@ internal sealed record Fault(FaultMode? Mode, double Ratio = 1, int DelayMs = 30
 internal sealed record ChargeCount(int Calls, int Charged);
 
 /// <summary>
-/// The payments service: an application of its own, on a free loopback port, with a database of its own. It starts before the shop listens, and stops after the shop's last request.
+/// The payments service: an application of its own, with a database of its own. In the process of a shop it starts before the shop listens, and stops after the shop's last request.
 /// </summary>
 internal sealed class PaymentsService : IHostedService, IAsyncDisposable
 {
     public const string Audience = "shop";
+
+    /// <summary>Where a shop is told of charges.</summary>
+    public const string ShopHook = "/webhooks/payments";
 
     private const int CardLimitCents = 100_000;
 
@@ -68,10 +71,11 @@ internal sealed class PaymentsService : IHostedService, IAsyncDisposable
 
     /// <param name="folder">Where charges.db is.</param>
     /// <param name="delivery">How webhooks are sent.</param>
-    public PaymentsService(string folder, Action<WebhookDeliveryOptions> delivery)
+    /// <param name="urls">Where it listens.</param>
+    public PaymentsService(string folder, Action<WebhookDeliveryOptions> delivery, string urls = "http://127.0.0.1:0")
     {
         _connectionString = new SqliteConnectionStringBuilder { DataSource = Path.Combine(folder, "charges.db") }.ToString();
-        using (SqliteConnection connection = Connect())
+        using (SqliteConnection connection = ShopDatabase.Open(_connectionString))
         using (SqliteCommand command = connection.CreateCommand())
         {
             command.CommandText = """
@@ -83,7 +87,7 @@ internal sealed class PaymentsService : IHostedService, IAsyncDisposable
 
         // Empty: the shop's configuration, --urls above all, is not for this one.
         WebApplicationBuilder builder = WebApplication.CreateEmptyBuilder(new WebApplicationOptions());
-        builder.WebHost.UseKestrelCore().UseUrls("http://127.0.0.1:0");
+        builder.WebHost.UseKestrelCore().UseUrls(urls);
         builder.Services.AddRouting().AddProblemDetails();
         builder.Services.AddSqliteWebhookDeliveryStore(o => o.ConnectionString = _connectionString);
         builder.Services.AddWebhookDelivery(delivery);
@@ -115,6 +119,8 @@ internal sealed class PaymentsService : IHostedService, IAsyncDisposable
     public Task StartAsync(CancellationToken cancellationToken) => _app.StartAsync(cancellationToken);
 
     public Task StopAsync(CancellationToken cancellationToken) => _app.StopAsync(cancellationToken);
+
+    public Task WaitForShutdownAsync() => _app.WaitForShutdownAsync();
 
     public ValueTask DisposeAsync() => _app.DisposeAsync();
 
@@ -156,7 +162,7 @@ internal sealed class PaymentsService : IHostedService, IAsyncDisposable
     /// <returns>What was charged under the key, now or before.</returns>
     private async Task<Charge> KeepAsync(string key, Charge charge)
     {
-        await using SqliteConnection connection = Connect();
+        await using SqliteConnection connection = ShopDatabase.Open(_connectionString);
         await using SqliteTransaction transaction = connection.BeginTransaction();
         await using SqliteCommand command = connection.CreateCommand();
         command.Transaction = transaction;
@@ -184,19 +190,9 @@ internal sealed class PaymentsService : IHostedService, IAsyncDisposable
 
     private int Count()
     {
-        using SqliteConnection connection = Connect();
+        using SqliteConnection connection = ShopDatabase.Open(_connectionString);
         using SqliteCommand command = connection.CreateCommand();
         command.CommandText = "SELECT count(*) FROM charges";
         return Convert.ToInt32(command.ExecuteScalar(), CultureInfo.InvariantCulture);
-    }
-
-    private SqliteConnection Connect()
-    {
-        var connection = new SqliteConnection(_connectionString);
-        connection.Open();
-        using SqliteCommand command = connection.CreateCommand();
-        command.CommandText = "PRAGMA busy_timeout = 2000; PRAGMA synchronous = NORMAL";
-        command.ExecuteNonQuery();
-        return connection;
     }
 }

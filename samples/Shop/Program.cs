@@ -4,6 +4,7 @@
 //   --export http://127.0.0.1:5080  prints all orders of a shop that runs, page by page, a line of JSON each
 //   --redis localhost:6379         shares the clients' limits with other shops on that Redis
 //   --postgres CONNECTION          keeps the orders, and the keys they were sent under, in a PostgreSQL that other shops may share
+//   --only payments                runs payments alone, --only customer the customer; --payments URL and --customer URL are shops' arguments for these
 //   --urls http://127.0.0.1:6000   another address    --data FOLDER   keeps the orders in FOLDER/orders.db    --plain true   without the toolkit
 using Shop;
 
@@ -15,7 +16,14 @@ try
         return 0;
     }
 
-    if (new ConfigurationBuilder().AddCommandLine(args).Build()["export"] is { } address)
+    IConfiguration arguments = new ConfigurationBuilder().AddCommandLine(args).Build();
+    if (arguments["only"] is { } name)
+    {
+        await Alone.RunAsync(name, args, Console.Out);
+        return 0;
+    }
+
+    if (arguments["export"] is { } address)
     {
         await Export.RunAsync(new Uri(address), Console.Out);
         return 0;
@@ -23,9 +31,10 @@ try
 
     await using WebApplication shop = ShopApplication.Build(args);
     await shop.StartAsync();
+    Neighbours neighbours = shop.Services.GetRequiredService<Neighbours>();
     Console.WriteLine($"shop      {shop.Urls.First()}  (POST /orders, GET /orders, GET /orders/ID, GET /state)");
-    Console.WriteLine($"payments  {shop.Services.GetRequiredService<PaymentsService>().Address}  (POST /faults, GET /charges)");
-    Console.WriteLine($"customer  {shop.Services.GetRequiredService<Customer>().Address}  (GET /received, POST /broken?value=true)");
+    Console.WriteLine($"payments  {neighbours.Payments.OriginalString}  (POST /faults, GET /charges)");
+    Console.WriteLine($"customer  {neighbours.Customer.OriginalString}  (GET /received, POST /broken?value=true)");
     Console.WriteLine("Ctrl-C stops it.");
     await shop.WaitForShutdownAsync();
     return 0;

@@ -75,7 +75,7 @@ internal static class ShopApplication
         services.AddWebhookDelivery((o, provider) => (o.Protect, o.Unprotect) = provider.GetRequiredService<ShopDatabase>().Protection());
         services.AddOptions<WebhookDeliveryOptions>().BindConfiguration("Webhooks");
         services.AddWebhookReceiving();
-        services.AddWebhookVerifier("payments", (o, provider) => o.Keys.Add(new WebhookKey(provider.GetRequiredService<Subscriptions>().PaymentsSecret)));
+        services.AddWebhookVerifier("payments", (o, provider) => o.Keys.Add(new WebhookKey(provider.GetRequiredService<Neighbours>().PaymentsSecret)));
         services.AddWebhookReplayGuard("payments");
 
         // Orders are listed page by page.
@@ -87,7 +87,7 @@ internal static class ShopApplication
         // for the whole call, and nothing else.
         IHttpClientBuilder payments = services.AddHttpClient<PaymentsClient>("payments", (provider, http) =>
         {
-            http.BaseAddress = new Uri(provider.GetRequiredService<PaymentsService>().Address);
+            http.BaseAddress = provider.GetRequiredService<Neighbours>().Payments;
             http.Timeout = plain ? configuration.GetValue<TimeSpan>("OutboundPolicies:payments:Budget:Total") : Timeout.InfiniteTimeSpan;
         });
         if (!plain)
@@ -107,12 +107,20 @@ internal static class ShopApplication
         services.AddScoped(provider => provider.GetRequiredService<ShopDatabase>().Connect()); // of a request: it outlives the handler, for the commit
         services.AddScoped<PlaceOrder>();
         services.AddSingleton<Traffic>();
-        services.AddSingleton(provider => new PaymentsService(provider.GetRequiredService<ShopDatabase>().Folder, configuration.GetSection("Webhooks").Bind));
-        services.AddHostedService(provider => provider.GetRequiredService<PaymentsService>());
-        services.AddSingleton<Customer>();
-        services.AddHostedService(provider => provider.GetRequiredService<Customer>());
-        services.AddSingleton<Subscriptions>();
-        services.AddHostedService(provider => provider.GetRequiredService<Subscriptions>());
+        services.AddSingleton<Neighbours>();
+        if (Neighbours.Outside(configuration, "payments") is null)
+        {
+            services.AddSingleton(provider => new PaymentsService(provider.GetRequiredService<ShopDatabase>().Folder, configuration.GetSection("Webhooks").Bind));
+            services.AddHostedService(provider => provider.GetRequiredService<PaymentsService>());
+        }
+
+        if (Neighbours.Outside(configuration, "customer") is null)
+        {
+            services.AddSingleton(provider => new Customer(provider.GetRequiredService<ShopDatabase>().Folder, provider.GetRequiredService<Neighbours>().CustomerSecret));
+            services.AddHostedService(provider => provider.GetRequiredService<Customer>());
+        }
+
+        services.AddHostedService<Subscriptions>();
         services.AddProblemDetails();
         services.Configure<RouteHandlerOptions>(o => o.ThrowOnBadRequest = false); // 400 in development, too
         services.ConfigureHttpJsonOptions(json => json.SerializerOptions.Converters.Add(new JsonStringEnumConverter(JsonNamingPolicy.CamelCase)));
@@ -150,20 +158,19 @@ internal static class ShopApplication
 
         ShopState State()
         {
-            string address = app.Services.GetRequiredService<PaymentsService>().Address;
+            Uri uri = app.Services.GetRequiredService<Neighbours>().Payments;
             Traffic traffic = app.Services.GetRequiredService<Traffic>();
             if (app.Services.GetKeyedService<OutboundPolicy>("payments") is not { } policy)
             {
-                return traffic.State(address, CircuitState.Closed, 0);
+                return traffic.State(uri.OriginalString, CircuitState.Closed, 0);
             }
 
-            var uri = new Uri(address);
-            return traffic.State(address, policy.CircuitBreakers.For(new HttpAuthority(uri.Scheme, uri.Host, uri.Port)).State, policy.RetryBudget.Tokens);
+            return traffic.State(uri.OriginalString, policy.CircuitBreakers.For(new HttpAuthority(uri.Scheme, uri.Host, uri.Port)).State, policy.RetryBudget.Tokens);
         }
     }
 
     /// <summary>There is no sign-in here, so nobody from outside may reach it.</summary>
-    private static string LoopbackOnly(string urls) =>
+    public static string LoopbackOnly(string urls) =>
         urls.Split(';').All(url => Uri.TryCreate(url, UriKind.Absolute, out Uri? uri) && uri.IsLoopback)
             ? urls
             : throw new ArgumentException($"--urls must name loopback addresses such as http://127.0.0.1:5080, but is {urls}.");

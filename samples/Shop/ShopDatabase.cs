@@ -64,6 +64,34 @@ internal sealed class ShopDatabase : IDisposable
         return connection;
     }
 
+    /// <summary>A connection to an SQLite of payments or the customer.</summary>
+    public static SqliteConnection Open(string connectionString)
+    {
+        var connection = new SqliteConnection(connectionString);
+        connection.Open();
+        using SqliteCommand command = connection.CreateCommand();
+        command.CommandText = "PRAGMA busy_timeout = 2000; PRAGMA synchronous = NORMAL";
+        command.ExecuteNonQuery();
+        return connection;
+    }
+
+    /// <summary>Shops that share the database do it one after the other.</summary>
+    public async Task OneByOneAsync(Func<Task> work, CancellationToken cancellationToken)
+    {
+        if (!IsPostgreSql)
+        {
+            await work();
+            return;
+        }
+
+        await using DbConnection connection = await Source.OpenConnectionAsync(cancellationToken);
+        await using DbTransaction transaction = await connection.BeginTransactionAsync(cancellationToken);
+        await using DbCommand command = connection.CreateCommand();
+        command.CommandText = "SELECT pg_advisory_xact_lock(5080)";
+        await command.ExecuteNonQueryAsync(cancellationToken);
+        await work();
+    }
+
     /// <summary>How secrets of endpoints are kept: under keys in the folder.</summary>
     public (Func<string, string> Protect, Func<string, string> Unprotect) Protection()
     {

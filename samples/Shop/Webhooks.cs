@@ -19,7 +19,7 @@ internal static class Webhooks
     public static void Map(WebApplication app)
     {
         // Payments has charged: an order whose charge had no answer is paid all the same.
-        app.MapPost("/webhooks/payments", async (Charge charge, OrderStore orders, DbConnection connection, WebhookOutbox outbox, CancellationToken cancellationToken) =>
+        app.MapPost(PaymentsService.ShopHook, async (Charge charge, OrderStore orders, DbConnection connection, WebhookOutbox outbox, CancellationToken cancellationToken) =>
         {
             if (await orders.FindAsync(charge.OrderId, cancellationToken) is { Status: OrderStatus.Pending } order)
             {

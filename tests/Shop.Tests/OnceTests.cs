@@ -15,7 +15,7 @@ public sealed class OnceTests(PostgreSqlServer postgreSql)
     [InlineData(true)]
     public async Task An_order_that_is_sent_twice_is_placed_and_charged_once_and_answered_the_same(bool inPostgreSql)
     {
-        await using RunningShop shop = await RunningShop.StartAsync(inPostgreSql ? [$"--postgres={await NewDatabaseAsync()}"] : []);
+        await using RunningShop shop = await RunningShop.StartAsync(inPostgreSql ? [$"--postgres={await NewDatabaseAsync(postgreSql)}"] : []);
 
         using HttpResponseMessage first = await shop.OrderAsync(key: "\"one\"");
         using HttpResponseMessage repeat = await shop.OrderAsync(key: "one");
@@ -33,7 +33,7 @@ public sealed class OnceTests(PostgreSqlServer postgreSql)
     [Fact]
     public async Task Shops_on_one_PostgreSQL_place_an_order_once_between_them()
     {
-        string database = await NewDatabaseAsync();
+        string database = await NewDatabaseAsync(postgreSql);
         await using RunningShop one = await RunningShop.StartAsync($"--postgres={database}", "--Idempotency:orders:MaxWait=00:00:20");
         await using RunningShop two = await RunningShop.StartAsync($"--postgres={database}", "--Idempotency:orders:MaxWait=00:00:20");
         await one.TellPaymentsAsync("slow", delayMs: 200);
@@ -121,7 +121,7 @@ public sealed class OnceTests(PostgreSqlServer postgreSql)
         without.Should().Be((3, 3));
     }
 
-    private async Task<string> NewDatabaseAsync()
+    internal static async Task<string> NewDatabaseAsync(PostgreSqlServer postgreSql)
     {
         string name = $"shop_{Guid.NewGuid():N}";
         await using NpgsqlConnection connection = await postgreSql.ConnectAsync();

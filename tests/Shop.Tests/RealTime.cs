@@ -3,9 +3,13 @@ namespace Shop.Tests;
 /// <summary>The one place that lets real time pass: for servers and processes, which know no other.</summary>
 internal static class RealTime
 {
-    public static async Task UntilAsync(Func<Task<bool>> condition, string what)
+    /// <param name="condition">Asked every 20 ms.</param>
+    /// <param name="what">What is waited for.</param>
+    /// <param name="patience">Default: 15 s.</param>
+    public static async Task UntilAsync(Func<Task<bool>> condition, string what, TimeSpan? patience = null)
     {
-        using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(15), TimeProvider.System);
+        TimeSpan longest = patience ?? TimeSpan.FromSeconds(15);
+        using var limit = new CancellationTokenSource(longest, TimeProvider.System);
         while (!await condition())
         {
             try
@@ -14,7 +18,7 @@ internal static class RealTime
             }
             catch (OperationCanceledException)
             {
-                throw new TimeoutException($"Waited 15 s in vain: {what}.");
+                throw new TimeoutException($"Waited {longest.TotalSeconds} s in vain: {what}.");
             }
         }
     }

@@ -21,8 +21,8 @@ internal sealed class RunningShop : IAsyncDisposable
     {
         _app = app;
         Client = new HttpClient { BaseAddress = new Uri(app.Urls.First()), Timeout = TimeSpan.FromSeconds(15) };
-        Payments = new HttpClient { BaseAddress = new Uri(app.Services.GetRequiredService<PaymentsService>().Address), Timeout = TimeSpan.FromSeconds(15) };
-        Customer = new HttpClient { BaseAddress = new Uri(app.Services.GetRequiredService<Customer>().Address), Timeout = TimeSpan.FromSeconds(15) };
+        Payments = new HttpClient { BaseAddress = app.Services.GetRequiredService<Neighbours>().Payments, Timeout = TimeSpan.FromSeconds(15) };
+        Customer = new HttpClient { BaseAddress = app.Services.GetRequiredService<Neighbours>().Customer, Timeout = TimeSpan.FromSeconds(15) };
     }
 
     public HttpClient Client { get; }

@@ -103,7 +103,7 @@ public sealed partial class WebhookTests
             await using RunningShop second = await RunningShop.StartAsync($"--data={folder}");
             (await second.OrderAsync()).EnsureSuccessStatusCode();
 
-            await RealTime.UntilAsync(async () => (await second.ReceivedAsync()).Count == 1, "the second order is told of");
+            await RealTime.UntilAsync(async () => (await second.ReceivedAsync()).Count == 2, "the second order is told of");
         }
         finally
         {
