@@ -74,9 +74,9 @@ internal static class ShopApplication
         // Customers hear of orders out of the order's own transaction, and payments tells of its charges.
         services.AddWebhookDelivery((o, provider) => (o.Protect, o.Unprotect) = provider.GetRequiredService<ShopDatabase>().Protection());
         services.AddOptions<WebhookDeliveryOptions>().BindConfiguration("Webhooks");
-        services.AddWebhookReceiving();
+        services.AddWebhookReceiving(o => o.MaxRunTime = TimeSpan.FromSeconds(5));
         services.AddWebhookVerifier("payments", (o, provider) => o.Keys.Add(new WebhookKey(provider.GetRequiredService<Neighbours>().PaymentsSecret)));
-        services.AddWebhookReplayGuard("payments");
+        services.AddWebhookReplayGuard("payments", (o, provider) => (o.Store, o.Lease) = (Webhooks.Over(provider.GetRequiredService<IIdempotencyStore>()), TimeSpan.FromSeconds(10)));
 
         // Orders are listed page by page.
         services.AddCursorPagination();
@@ -99,6 +99,7 @@ internal static class ShopApplication
             services.AddOptions<OutboundPolicyOptions>("payments").BindConfiguration("OutboundPolicies:payments");
         }
 
+        payments.UseSocketsHttpHandler((handler, _) => handler.PooledConnectionIdleTimeout = TimeSpan.FromSeconds(5)); // what a burst has opened
         payments.AddHttpMessageHandler(provider => new CountedAttempts(provider.GetRequiredService<Traffic>()));
 
         services.AddSingleton(TimeProvider.System);

@@ -1,7 +1,9 @@
 using System.Data.Common;
 using System.Globalization;
 using System.Text.Encodings.Web;
+using Backend.Toolkit.Idempotency;
 using Backend.Toolkit.RateLimiting.AspNetCore;
+using Backend.Toolkit.Webhooks;
 using Backend.Toolkit.Webhooks.AspNetCore;
 using Backend.Toolkit.Webhooks.Delivery;
 
@@ -60,6 +62,24 @@ internal static class Webhooks
             return Results.Content(Page(all, newest), "text/html; charset=utf-8");
         }).DisableRateLimit();
     }
+
+    /// <summary>Shops that share their keys share what they have received, too. A kill forgets nothing, and what is remembered takes no memory.</summary>
+    public static WebhookReplayStore Over(IIdempotencyStore store) => new()
+    {
+        Reserve = async (request, cancellationToken) =>
+        {
+            IdempotencyClaim claim = await store.BeginAsync(
+                new IdempotencyClaimRequest { Key = new(request.Key.ToArray()), Fingerprint = default, Lease = request.Lease, Retention = request.KeepFor }, cancellationToken);
+            return claim.Status switch
+            {
+                IdempotencyClaimStatus.Started => new(WebhookReservationStatus.Reserved, claim.Fence),
+                IdempotencyClaimStatus.Completed => new(WebhookReservationStatus.Committed),
+                _ => new(WebhookReservationStatus.InProgress, LeaseLeft: claim.LeaseLeft),
+            };
+        },
+        Commit = (key, fence, keepFor, cancellationToken) => store.CompleteAsync(new(key.ToArray()), fence, IdempotencyOutcome.Tombstone(200), keepFor, cancellationToken: cancellationToken),
+        Release = (key, fence, cancellationToken) => store.AbandonAsync(new(key.ToArray()), fence, cancellationToken),
+    };
 
     private static string Page(IReadOnlyList<WebhookEndpoint> endpoints, List<(WebhookDelivery Delivery, IReadOnlyList<WebhookAttempt> Attempts)> deliveries) => $$"""
         <!DOCTYPE html>
