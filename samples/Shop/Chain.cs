@@ -16,16 +16,26 @@ internal static class Chain
     private static readonly TimeSpan Work = TimeSpan.FromSeconds(5);
     private static readonly TimeSpan Step = TimeSpan.FromMilliseconds(10);
 
-    public static async Task PlayAsync(TextWriter output, CancellationToken stopping)
+    public static async Task<Incident[]> PlayAsync(Progress progress, CancellationToken stopping)
     {
-        TimeSpan without = await WorkForNobodyAsync(toolkit: false, stopping), with = await WorkForNobodyAsync(toolkit: true, stopping);
-        int standard = await RequestsAtTheBottomAsync(toolkit: false, stopping), ours = await RequestsAtTheBottomAsync(toolkit: true, stopping);
-        await output.WriteLineAsync(string.Create(CultureInfo.InvariantCulture, $"""
+        progress.Step("with the toolkit: a slow service in a chain");
+        TimeSpan with = await WorkForNobodyAsync(toolkit: true, stopping);
+        progress.Step("without the toolkit: a slow service in a chain");
+        TimeSpan without = await WorkForNobodyAsync(toolkit: false, stopping);
+        progress.Step("with and without the toolkit: a retry storm");
+        int ours = await RequestsAtTheBottomAsync(toolkit: true, stopping), standard = await RequestsAtTheBottomAsync(toolkit: false, stopping);
+        progress.Say(string.Create(CultureInfo.InvariantCulture, $"""
             user -> A -> B -> C, timeouts 2, 1.5 and 1 s, A slow for 1.7 s before it calls: C works on after the user has gone
             with {with.TotalMilliseconds:0} ms, without {without.TotalMilliseconds:0} ms.
             Four services, the bottom one fails: requests at the bottom for one of a user
             with {ours}, with the standard handler of Microsoft.Extensions.Http.Resilience {standard}.
+
             """));
+        return
+        [
+            new Incident("retry storm over four layers", "requests at the bottom for one of a user", $"{ours}", $"{standard} (.NET's standard handler)"),
+            new Incident("a slow service in a chain of three", "work after the user has gone", Incident.Milliseconds(with), Incident.Milliseconds(without)),
+        ];
     }
 
     /// <summary>A -> B -> C. The user waits for the first timeout, and goes.</summary>
@@ -142,16 +152,5 @@ internal static class Chain
         return services;
     }
 
-    /// <summary>A service without a client reads no budget only where none is sent.</summary>
-    private static async Task<WebApplication> StartAsync(Action<IServiceCollection>? client, RequestDelegate answer)
-    {
-        WebApplicationBuilder builder = WebApplication.CreateEmptyBuilder(new WebApplicationOptions());
-        builder.WebHost.UseKestrelCore().UseUrls("http://127.0.0.1:0");
-        client?.Invoke(builder.Services);
-        WebApplication app = builder.Build();
-        app.UseTimeoutBudgets();
-        app.Run(answer);
-        await app.StartAsync();
-        return app;
-    }
+    private static Task<WebApplication> StartAsync(Action<IServiceCollection>? client, RequestDelegate answer) => Loopback.StartAsync(client, answer, app => app.UseTimeoutBudgets());
 }

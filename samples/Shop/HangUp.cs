@@ -9,39 +9,39 @@ internal static class HangUp
 {
     private static readonly TimeSpan Slow = TimeSpan.FromMilliseconds(300);
 
-    public static async Task PlayAsync(TextWriter output, CancellationToken stopping)
+    public static async Task<Incident> PlayAsync(Progress progress, CancellationToken stopping)
     {
-        (int orders, int charges) with = await PlayAsync(plain: false, stopping), without = await PlayAsync(plain: true, stopping);
-        await output.WriteLineAsync(string.Create(CultureInfo.InvariantCulture, $"""
+        progress.Step("with the toolkit: a customer hangs up");
+        (int orders, int charges) with = await PlayAsync(plain: false, stopping);
+        progress.Step("without the toolkit: a customer hangs up");
+        (int orders, int charges) without = await PlayAsync(plain: true, stopping);
+        progress.Say(string.Create(CultureInfo.InvariantCulture, $"""
             A customer loses the connection during the charge, asks again and loses it half-way through the answer, asks again and has it. One key.
             with {with.orders} order and {with.charges} charge, without {without.orders} orders and {without.charges} charges.
+
             """));
+        return new Incident("a client hangs up during a payment, and repeats", "orders; charges", $"{with.orders}; {with.charges}", $"{without.orders}; {without.charges}");
     }
 
     /// <returns>How many orders and charges there are in the end.</returns>
     public static async Task<(int Orders, int Charges)> PlayAsync(bool plain, CancellationToken stopping)
     {
-        await using WebApplication shop = ShopApplication.Build("--urls", "http://127.0.0.1:0", "--plain", $"{plain}", "--Logging:LogLevel:Default", "None", "--Logging:LogLevel:Backend.Toolkit", "None");
-        await shop.StartAsync(stopping);
-        var address = new Uri(shop.Urls.First());
-        using var users = new HttpClient { BaseAddress = address };
-        using var payments = new HttpClient { BaseAddress = new Uri(shop.Services.GetRequiredService<PaymentsService>().Address) };
-        (await payments.PostAsJsonAsync("faults", new { mode = "slow", delayMs = Slow.TotalMilliseconds }, stopping)).EnsureSuccessStatusCode();
+        await using TourShop shop = await TourShop.StartAsync(toolkit: !plain, [], stopping);
+        await shop.TellPaymentsAsync(new Fault(FaultMode.Slow, DelayMs: (int)Slow.TotalMilliseconds), stopping);
 
-        await AskAsync(address, async connection =>
+        await AskAsync(shop.Address, async connection =>
         {
-            while ((await payments.GetFromJsonAsync<ChargeCount>("charges", stopping))!.Charged == 0)
+            while ((await shop.ChargesAsync(stopping)).Charged == 0)
             {
                 await Task.Delay(TimeSpan.FromMilliseconds(10), stopping);
             }
         });
-        await AskAsync(address, async connection => await connection.ReadExactlyAsync(new byte[40], stopping));
+        await AskAsync(shop.Address, async connection => await connection.ReadExactlyAsync(new byte[40], stopping));
         string answer = "";
-        await AskAsync(address, async connection => answer = await new StreamReader(connection).ReadToEndAsync(stopping));
+        await AskAsync(shop.Address, async connection => answer = await new StreamReader(connection).ReadToEndAsync(stopping));
 
-        int orders = (await users.GetStringAsync("orders?size=100", stopping)).Split("placedAt").Length - 1;
-        ChargeCount charges = (await payments.GetFromJsonAsync<ChargeCount>("charges", stopping))!;
-        await shop.StopAsync(CancellationToken.None);
+        int orders = (await shop.Users.GetStringAsync("orders?size=100", stopping)).Split("placedAt").Length - 1;
+        ChargeCount charges = await shop.ChargesAsync(stopping);
         return answer.StartsWith("HTTP/1.1 201", StringComparison.Ordinal) ? (orders, charges.Charged) : throw new InvalidOperationException($"The last answer was {answer}");
 
         async Task AskAsync(Uri address, Func<NetworkStream, Task> thenHangUp)

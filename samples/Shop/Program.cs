@@ -1,6 +1,7 @@
 // An order service that charges through a payments service, over HTTP, and stays up when payments does not.
 //   dotnet run --project samples/Shop                 serves until Ctrl-C
 //   dotnet run --project samples/Shop -- --tour       plays incidents, with the toolkit and without, and prints what users saw
+//       --redis localhost:6379     plays a limit that two shops share there, too    --markdown FILE   writes the table into FILE
 //   --export http://127.0.0.1:5080  prints all orders of a shop that runs, page by page, a line of JSON each
 //   --redis localhost:6379         shares the clients' limits with other shops on that Redis
 //   --postgres CONNECTION          keeps the orders, and the keys they were sent under, in a PostgreSQL that other shops may share
@@ -10,9 +11,9 @@ using Shop;
 
 try
 {
-    if (args.Contains("--tour"))
+    if (TourOptions.From(args) is { } tour)
     {
-        await Tour.RunAsync(Console.Out, new TourLoad(Users: 20, OrdersEach: 8, Pace: TimeSpan.FromMilliseconds(250)));
+        await Tour.RunAsync(tour);
         return 0;
     }
 

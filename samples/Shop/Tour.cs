@@ -1,136 +1,107 @@
-using System.Globalization;
-using System.Net;
+using System.Runtime.InteropServices;
 
 namespace Shop;
 
-/// <summary>Each user places one order after the other, at most one per <paramref name="Pace"/>, in each phase.</summary>
-internal sealed record TourLoad(int Users, int OrdersEach, TimeSpan Pace);
+/// <summary>How much of each incident is played.</summary>
+internal sealed record TourSize(TourLoad Load, TimeSpan Overload, int Webhooks)
+{
+    public static TourSize Whole { get; } = new(new TourLoad(Users: 20, OrdersEach: 8, Pace: TimeSpan.FromMilliseconds(250)), TimeSpan.FromSeconds(8), Webhooks: 6);
+}
 
 /// <summary>
-/// Plays the same incident against two shops, one after the other: with the toolkit, and with a plain HttpClient in its place. All over HTTP; all that is
-/// printed was measured.
+/// Plays incident after incident, with the toolkit and without, and prints one table. All over HTTP on this machine; all that is printed was measured.
 /// </summary>
 internal static class Tour
 {
-    private static readonly (string Name, Fault Fault)[] Phases =
-    [
-        ("healthy", new Fault(FaultMode.Healthy)),
-        ("30 % errors", new Fault(FaultMode.Failing, Ratio: 0.3)),
-        ("hang", new Fault(FaultMode.Hanging)),
-        ("recovery", new Fault(FaultMode.Healthy)),
-    ];
+    private static readonly TimeSpan Most = TimeSpan.FromMinutes(4);
 
-    /// <param name="output">Gets the progress and the table.</param>
-    /// <param name="load">How many orders, how fast.</param>
-    /// <param name="settings">Further arguments for both shops.</param>
-    public static async Task RunAsync(TextWriter output, TourLoad load, params string[] settings)
+    /// <summary>On the console, until it is over or told to stop.</summary>
+    /// <exception cref="OperationCanceledException">Told to stop.</exception>
+    public static async Task RunAsync(TourOptions options)
     {
-        await output.WriteLineAsync(string.Create(CultureInfo.InvariantCulture, $"""
-            {load.Users} users place {load.OrdersEach} orders each per phase, one after the other, at most one per {load.Pace.TotalMilliseconds:0} ms.
-            with     timeout budget -> retry -> circuit breaker -> attempt timeout -> HttpClient
-            without  HttpClient alone; its Timeout is the total of that timeout budget
-
-            """));
-        Seen[] with = await PlayAsync(output, "with", load, settings);
-        Seen[] without = await PlayAsync(output, "without", load, [.. settings, "--plain", "true"]);
-
-        await output.WriteLineAsync();
-        await output.WriteLineAsync("phase        toolkit   success       p50       p99   payments calls   answers");
-        for (int i = 0; i < Phases.Length; i++)
+        using var told = new CancellationTokenSource();
+        using PosixSignalRegistration interrupt = PosixSignalRegistration.Create(PosixSignal.SIGINT, Stop), end = PosixSignalRegistration.Create(PosixSignal.SIGTERM, Stop);
+        using var limit = CancellationTokenSource.CreateLinkedTokenSource(told.Token);
+        limit.CancelAfter(Most);
+        using Progress progress = Progress.OfConsole();
+        try
         {
-            await output.WriteLineAsync(Row(Phases[i].Name, "with", with[i]));
-            await output.WriteLineAsync(Row("", "without", without[i]));
+            await RunAsync(options, progress, TourSize.Whole, limit.Token);
+        }
+        catch (Exception) when (told.IsCancellationRequested)
+        {
+            // Whatever was cut off first, and how.
+            throw new OperationCanceledException(told.Token);
+        }
+        catch (OperationCanceledException) when (limit.IsCancellationRequested)
+        {
+            throw new TimeoutException($"The tour did not end within {Most.TotalMinutes} minutes: the machine has too much else to do.");
         }
 
-        await output.WriteLineAsync();
-        await output.WriteLineAsync($"First order paid after the fault was gone: with {Milliseconds(with[^1].FirstPaid)}, without {Milliseconds(without[^1].FirstPaid)}.");
-        await output.WriteLineAsync();
-        await HangUp.PlayAsync(output, CancellationToken.None);
-        await output.WriteLineAsync();
-        await Chain.PlayAsync(output, CancellationToken.None);
-    }
-
-    private static async Task<Seen[]> PlayAsync(TextWriter output, string side, TourLoad load, string[] settings)
-    {
-        await using WebApplication shop = ShopApplication.Build([.. settings, "--urls", "http://127.0.0.1:0", "--Logging:LogLevel:Backend.Toolkit", "None"]);
-        CancellationToken stopping = shop.Lifetime.ApplicationStopping;
-        await shop.StartAsync(stopping);
-        using var users = new HttpClient { BaseAddress = new Uri(shop.Urls.First()) };
-        using var payments = new HttpClient { BaseAddress = new Uri(shop.Services.GetRequiredService<PaymentsService>().Address) };
-
-        // Until what is measured next has been compiled.
-        await LoadAsync(users, load with { OrdersEach = 60, Pace = TimeSpan.Zero }, stopping);
-
-        List<Seen> seen = [];
-        foreach ((string name, Fault fault) in Phases)
+        void Stop(PosixSignalContext signal)
         {
-            await output.WriteLineAsync($"{side} the toolkit: {name}");
-            (await payments.PostAsJsonAsync("faults", new { mode = fault.Mode.ToString(), fault.Ratio }, stopping)).EnsureSuccessStatusCode();
-            ChargeCount before = (await payments.GetFromJsonAsync<ChargeCount>("charges", stopping))!;
-            Answer[] answers = await LoadAsync(users, load, stopping);
-            ChargeCount after = (await payments.GetFromJsonAsync<ChargeCount>("charges", stopping))!;
-            seen.Add(new Seen(answers, after.Calls - before.Calls));
-        }
-
-        await shop.StopAsync(CancellationToken.None);
-        return [.. seen];
-    }
-
-    private static async Task<Answer[]> LoadAsync(HttpClient shop, TourLoad load, CancellationToken stopping)
-    {
-        long start = TimeProvider.System.GetTimestamp();
-        Answer[][] answers = await Task.WhenAll(Enumerable.Range(0, load.Users).Select(_ => UserAsync()));
-        return [.. answers.SelectMany(user => user)];
-
-        async Task<Answer[]> UserAsync()
-        {
-            var answers = new Answer[load.OrdersEach];
-            for (int i = 0; i < answers.Length; i++)
-            {
-                TimeSpan sent = TimeProvider.System.GetElapsedTime(start);
-                using HttpRequestMessage order = NewOrder(Guid.NewGuid().ToString());
-                using HttpResponseMessage response = await shop.SendAsync(order, stopping);
-                TimeSpan answered = TimeProvider.System.GetElapsedTime(start);
-                answers[i] = new Answer(response.StatusCode, answered - sent, answered);
-                TimeSpan early = (i + 1) * load.Pace - answered;
-                if (early > TimeSpan.Zero)
-                {
-                    await Task.Delay(early, stopping);
-                }
-            }
-
-            return answers;
+            signal.Cancel = true;
+            told.Cancel();
         }
     }
 
-    private static HttpRequestMessage NewOrder(string key) => new(HttpMethod.Post, "orders")
+    /// <param name="options">Checked before anything is played.</param>
+    /// <param name="progress">Gets what happens, and the table.</param>
+    /// <param name="size">How much is played.</param>
+    /// <param name="stopping">Ends it.</param>
+    public static async Task RunAsync(TourOptions options, Progress progress, TourSize size, CancellationToken stopping)
     {
-        Headers = { { "Idempotency-Key", $"\"{key}\"" } },
-        Content = JsonContent.Create(new { item = "teapot", cents = 1250 }),
-    };
+        if (options.Markdown is not null)
+        {
+            CheckWritable(options.Markdown);
+        }
 
-    private static string Row(string phase, string side, Seen seen) => string.Create(
-        CultureInfo.InvariantCulture,
-        $"{phase,-11}  {side,-8}{100 * seen.Success,7:0.0} %{Milliseconds(seen.Percentile(0.5)),10}{Milliseconds(seen.Percentile(0.99)),10}{seen.PaymentsCalls,17}   {seen.Statuses}");
+        if (options.Redis is not null)
+        {
+            await SharedLimit.CheckAsync(options.Redis);
+        }
 
-    private static string Milliseconds(TimeSpan? time) => time is { } known ? string.Create(CultureInfo.InvariantCulture, $"{known.TotalMilliseconds:0} ms") : "never";
+        progress.Say("Incident after incident, with the toolkit and without. It takes about a minute and a half; Ctrl-C ends it.");
+        List<Incident> incidents =
+        [
+            .. await Outage.PlayAsync(progress, size.Load, stopping),
+            await Overload.PlayAsync(progress, size.Overload, stopping),
+            .. await Chain.PlayAsync(progress, stopping),
+            await HangUp.PlayAsync(progress, stopping),
+            await DeadEndpoint.PlayAsync(progress, size.Webhooks, stopping),
+        ];
+        List<string> notes = [];
+        string command = "dotnet run --project samples/Shop -- --tour";
+        if (options.Redis is null)
+        {
+            notes.Add("Not played: one limit over two shops. It needs a Redis: --tour --redis localhost:6379");
+        }
+        else
+        {
+            incidents.Add(await SharedLimit.PlayAsync(progress, options.Redis, stopping));
+            command += " --redis CONNECTION"; // which may hold a password
+        }
 
-    /// <param name="Status">The status.</param>
-    /// <param name="Latency">From the request to the answer.</param>
-    /// <param name="At">From the start of the phase to the answer.</param>
-    private sealed record Answer(HttpStatusCode Status, TimeSpan Latency, TimeSpan At);
+        var summary = new Summary(incidents, notes);
+        progress.Say(summary.Text());
+        if (options.Markdown is not null)
+        {
+            await File.WriteAllTextAsync(options.Markdown, summary.Markdown(command, TimeProvider.System.GetUtcNow()), CancellationToken.None);
+            progress.Say($"Written to {options.Markdown}.");
+        }
+    }
 
-    private sealed record Seen(Answer[] Answers, int PaymentsCalls)
+    /// <summary>Fails now where writing would fail later; leaves nothing.</summary>
+    private static void CheckWritable(string file)
     {
-        public double Success => (double)Answers.Count(IsPaid) / Answers.Length;
-
-        public TimeSpan? FirstPaid => Answers.Where(IsPaid).Min(answer => (TimeSpan?)answer.At);
-
-        public string Statuses => string.Join("  ", Answers.CountBy(answer => (int)answer.Status).OrderBy(status => status.Key).Select(status => $"{status.Key}: {status.Value}"));
-
-        /// <summary>By nearest rank.</summary>
-        public TimeSpan Percentile(double part) => Answers.Select(answer => answer.Latency).Order().ElementAt((int)Math.Ceiling(part * Answers.Length) - 1);
-
-        private static bool IsPaid(Answer answer) => answer.Status == HttpStatusCode.Created;
+        try
+        {
+            bool isThere = File.Exists(file);
+            using var probe = new FileStream(file, isThere ? FileMode.Open : FileMode.CreateNew, FileAccess.Write, FileShare.ReadWrite, 1, isThere ? FileOptions.None : FileOptions.DeleteOnClose);
+        }
+        catch (Exception refused) when (refused is IOException or UnauthorizedAccessException or ArgumentException or NotSupportedException)
+        {
+            throw new ArgumentException($"--markdown must name a file that can be written, but {file} cannot: {refused.Message}", refused);
+        }
     }
 }
