@@ -53,6 +53,7 @@ internal sealed class Customer : IHostedService, IAsyncDisposable
             return Results.Ok();
         }).VerifyWebhook("shop", guardReplays: false);
         _app.MapGet("/received", Received);
+        _app.MapGet("/broken", () => Results.Json(new CustomerTold(_isBroken)));
         _app.MapPost("/broken", (bool value) => _isBroken = value);
     }
 

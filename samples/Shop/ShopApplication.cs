@@ -73,7 +73,7 @@ internal static class ShopApplication
 
         // Customers hear of orders out of the order's own transaction, and payments tells of its charges.
         services.AddWebhookDelivery((o, provider) => (o.Protect, o.Unprotect) = provider.GetRequiredService<ShopDatabase>().Protection());
-        services.AddOptions<WebhookDeliveryOptions>().BindConfiguration("Webhooks");
+        services.AddOptions<WebhookDeliveryOptions>().BindConfiguration("Webhooks").PostConfigure(o => o.Name = DashboardFeed.Deliveries);
         services.AddWebhookReceiving(o => o.MaxRunTime = TimeSpan.FromSeconds(5));
         services.AddWebhookVerifier("payments", (o, provider) => o.Keys.Add(new WebhookKey(provider.GetRequiredService<Neighbours>().PaymentsSecret)));
         services.AddWebhookReplayGuard("payments", (o, provider) => (o.Store, o.Lease) = (Webhooks.Over(provider.GetRequiredService<IIdempotencyStore>()), TimeSpan.FromSeconds(10)));
@@ -122,6 +122,12 @@ internal static class ShopApplication
         }
 
         services.AddHostedService<Subscriptions>();
+        services.AddSingleton<LiveMetrics>();
+        services.AddHttpClient(Controls.Client).ConfigurePrimaryHttpMessageHandler(() => new SocketsHttpHandler { UseProxy = false, ActivityHeadersPropagator = null });
+        services.AddSingleton<Controls>();
+        services.AddSingleton<LoadRun>();
+        services.AddSingleton<DashboardFeed>();
+        services.AddHostedService(provider => provider.GetRequiredService<DashboardFeed>());
         services.AddProblemDetails();
         services.Configure<RouteHandlerOptions>(o => o.ThrowOnBadRequest = false); // 400 in development, too
         services.ConfigureHttpJsonOptions(json => json.SerializerOptions.Converters.Add(new JsonStringEnumConverter(JsonNamingPolicy.CamelCase)));
@@ -132,10 +138,12 @@ internal static class ShopApplication
         app.UseExceptionHandler();
         app.UseStatusCodePages();
         app.UseRateLimits(policy: plain ? null : "client");
+        app.Use(app.Services.GetRequiredService<LiveMetrics>().SeeLimitAsync);
 
         // Around the budget, so that it is the budget that ends a handler, and not a client that hangs up.
         app.UseIdempotency();
         app.UseTimeoutBudgets();
+        app.Use(app.Services.GetRequiredService<LiveMetrics>().SeeBudgetAsync);
         app.UseWebhookVerification();
 
         if (plain)
@@ -153,8 +161,7 @@ internal static class ShopApplication
         app.MapGet("/orders/{id:guid}", async (Guid id, OrderStore orders, CancellationToken cancellationToken) => await orders.FindAsync(id, cancellationToken) is { } order ? Results.Ok(order) : Results.NotFound());
         Webhooks.Map(app);
         app.MapGet("/state", State).DisableRateLimit();
-        app.MapGet("/", async (PageQuery query, StatusFilter? status, OrderStore orders, CancellationToken cancellationToken) =>
-            Results.Content(StatePage.Render(State(), await orders.PageAsync(query.Request with { Size = 10 }, status?.Status, cancellationToken), status?.Status), "text/html; charset=utf-8")).DisableRateLimit();
+        Dashboard.Map(app);
         return app;
 
         ShopState State()

@@ -1,0 +1,76 @@
+using System.Reflection;
+using System.Security.Cryptography;
+using System.Text.Json;
+using Backend.Toolkit.RateLimiting.AspNetCore;
+using Backend.Toolkit.TimeoutBudgets.AspNetCore;
+using Microsoft.Net.Http.Headers;
+
+namespace Shop;
+
+/// <summary>Whether the customer is told to fail.</summary>
+internal sealed record CustomerTold(bool? Broken);
+
+/// <summary>The page at <c>/</c>, what feeds it, and the controls that it has.</summary>
+internal static class Dashboard
+{
+    private const string Policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+    public static void Map(WebApplication app)
+    {
+        MapFile(app, "/", "dashboard.html", "text/html; charset=utf-8");
+        MapFile(app, "/dashboard.css", "dashboard.css", "text/css; charset=utf-8");
+        MapFile(app, "/dashboard.js", "dashboard.js", "text/javascript; charset=utf-8");
+        MapFile(app, "/dashboard.svg", "dashboard.svg", "image/svg+xml");
+
+        // It lives as long as the page that listens, so no budget ends it; the end of the shop does.
+        app.MapGet("/events", (DashboardFeed feed, HttpContext context) =>
+        {
+            if (feed.TryJoin() is not { } seat)
+            {
+                context.Response.Headers.RetryAfter = "5";
+                return Results.Problem(statusCode: StatusCodes.Status503ServiceUnavailable, title: "Too many listen.", detail: $"At most {DashboardFeed.MostListeners} may listen to events at the same time. Close another dashboard, or come back later.");
+            }
+
+            context.Response.RegisterForDispose(seat);
+            return TypedResults.ServerSentEvents(feed.ReadAsync(context.RequestAborted));
+        }).DisableRateLimit().WithTimeoutBudget(Timeout.InfiniteTimeSpan);
+
+        RouteGroupBuilder group = app.MapGroup("/controls").DisableRateLimit().AddEndpointFilter(FromHereOnlyAsync);
+        group.MapPost("/payments", (JsonElement fault, Controls controls, CancellationToken cancellationToken) => controls.TellPaymentsAsync(fault, cancellationToken));
+        group.MapPost("/customer", async (CustomerTold told, Controls controls, CancellationToken cancellationToken) => told.Broken is { } broken
+            ? await controls.TellCustomerAsync(broken, cancellationToken)
+            : Results.ValidationProblem(new Dictionary<string, string[]> { ["broken"] = ["broken must be true or false, but is missing."] }));
+        group.MapPost("/load", (Load load, LoadRun run) => load.Problems() is { Count: > 0 } problems ? Results.ValidationProblem(problems)
+            : run.TryStart(load) ? Results.Accepted(value: run.State)
+            : Results.Problem(statusCode: StatusCodes.Status409Conflict, title: "A load runs.", detail: "At most one load may run at a time. Stop it, or wait for its end."));
+        group.MapDelete("/load", (LoadRun run) => run.TryStop() ? Results.Accepted(value: run.State)
+            : Results.Problem(statusCode: StatusCodes.Status409Conflict, title: "No load runs.", detail: "Only a load that runs can be stopped. Start one."));
+    }
+
+    private static void MapFile(WebApplication app, string path, string name, string type)
+    {
+        using Stream resource = Assembly.GetExecutingAssembly().GetManifestResourceStream(name)!;
+        byte[] content = new byte[resource.Length];
+        resource.ReadExactly(content);
+        var tag = new EntityTagHeaderValue($"\"{Convert.ToHexStringLower(SHA256.HashData(content)[..8])}\"");
+        app.MapGet(path, (HttpContext context) =>
+        {
+            IHeaderDictionary headers = context.Response.Headers;
+            (headers.ContentSecurityPolicy, headers.XContentTypeOptions, headers["Referrer-Policy"], headers.CacheControl) = (Policy, "nosniff", "no-referrer", "no-cache");
+            return Results.Bytes(content, type, entityTag: tag);
+        }).DisableRateLimit().ExcludeFromDescription();
+    }
+
+    /// <summary>
+    /// Another site's page must not work the controls of whoever looks at it. Another port of this machine is another origin, too, although browsers call it the same site. Programs that are no browser
+    /// send neither header. A host name that leads here by a trick is refused before, by <c>AllowedHosts</c>.
+    /// </summary>
+    private static ValueTask<object?> FromHereOnlyAsync(EndpointFilterInvocationContext invocation, EndpointFilterDelegate next)
+    {
+        HttpRequest request = invocation.HttpContext.Request;
+        string site = request.Headers["Sec-Fetch-Site"].ToString(), origin = request.Headers.Origin.ToString();
+        return site is "" or "same-origin" or "none" && (origin is "" || origin == $"{request.Scheme}://{request.Host}")
+            ? next(invocation)
+            : ValueTask.FromResult<object?>(Results.Problem(statusCode: StatusCodes.Status403Forbidden, title: "Not from here.", detail: $"Controls must be used from {request.Scheme}://{request.Host} itself, but the request came from {(origin is "" ? "elsewhere" : origin)}."));
+    }
+}
