@@ -21,6 +21,7 @@ need() { eval "$2" >/dev/null 2>&1 || missing+=("$1"); }
 need git 'command -v git'
 need 'libicu[0-9]+' 'ldconfig -p | grep libicuuc.so' # cultures
 need redis-server 'command -v redis-server'
+need chromium 'command -v chromium'
 need postgresql 'compgen -G "/usr/lib/postgresql/*/bin/initdb"'
 
 if ((${#missing[@]})); then
