@@ -173,11 +173,39 @@ public sealed class OutboundPolicy : IDisposable
         }
     }
 
+    private ValueTask<OutboundCall> AttemptAsync(OutboundCall call, RetryAttempt attempt, CancellationToken cancellationToken) => Telemetry.IsTracing
+        ? TracedAsync(call, attempt, cancellationToken)
+        : AttemptAsync(call, attempt, null, cancellationToken);
+
+    /// <summary>In a span of its own. An async method, so that the span is the current one in here only.</summary>
+    private async ValueTask<OutboundCall> TracedAsync(OutboundCall call, RetryAttempt attempt, CancellationToken cancellationToken)
+    {
+        Activity? activity = Telemetry.StartAttempt(Name, call, attempt.Delay);
+        Exception? thrown = null;
+        try
+        {
+            return await AttemptAsync(call, attempt, activity, cancellationToken).ConfigureAwait(false);
+        }
+        catch (Exception exception)
+        {
+            thrown = exception;
+            throw;
+        }
+        finally
+        {
+            if (activity is not null)
+            {
+                Telemetry.EndAttempt(activity, call, thrown);
+            }
+        }
+    }
+
     /// <summary>One attempt: inside the circuit, and inside a scope of its own. If none can be made, the outcome of the one before stands.</summary>
-    private ValueTask<OutboundCall> AttemptAsync(OutboundCall call, RetryAttempt attempt, CancellationToken cancellationToken)
+    private ValueTask<OutboundCall> AttemptAsync(OutboundCall call, RetryAttempt attempt, Activity? activity, CancellationToken cancellationToken)
     {
         if (!call.TryBegin())
         {
+            Telemetry.Refused(activity, "no-time");
             return call.Stays() ? new ValueTask<OutboundCall>(call) : ValueTask.FromException<OutboundCall>(Spent(call, null));
         }
 
@@ -185,13 +213,20 @@ public sealed class OutboundPolicy : IDisposable
         if (call.Plan.BreaksCircuits && call.Authority is { } authority)
         {
             CircuitBreaker circuit = _circuits.For(authority);
-            if (!circuit.TryEnter(out permit))
+            bool isAdmitted = circuit.TryEnter(out permit);
+            if (activity is not null)
             {
+                Telemetry.TellCircuit(activity, circuit.State);
+            }
+
+            if (!isAdmitted)
+            {
+                Telemetry.Refused(activity, "circuit-open");
                 return call.Stays() ? new ValueTask<OutboundCall>(call) : ValueTask.FromException<OutboundCall>(Rejection(authority, circuit.Capture()));
             }
         }
 
-        if (call.Attempts > 0)
+        if (call.Attempts > 0 && activity is null)
         {
             Activity.Current?.AddEvent(new ActivityEvent("retry", default, new ActivityTagsCollection
             {

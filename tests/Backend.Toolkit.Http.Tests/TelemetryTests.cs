@@ -1,3 +1,4 @@
+using System.Collections.Concurrent;
 using System.Diagnostics;
 using System.Diagnostics.Metrics;
 using Backend.Toolkit.CircuitBreakers;
@@ -127,6 +128,94 @@ public sealed class TelemetryTests
         outbound.Policy.CircuitBreakers.Snapshot().Should().OnlyContain(entry => entry.Failures == 0 && entry.Successes == 0);
     }
 
+    [Fact]
+    public async Task Each_attempt_is_a_span_under_the_callers_that_tells_its_number_its_time_and_its_end()
+    {
+        using var spans = new Spans(_name);
+        using var outbound = Named(o => (o.Budget!.Total, o.Retry!.BaseDelay, o.Retry.Jitter) = (TimeSpan.FromSeconds(2), TimeSpan.FromMilliseconds(100), RetryPolicies.RetryJitter.None));
+        outbound.Time.PassesAtOnce = true;
+        List<string?> current = [];
+        outbound.Server.Answer = (number, _, _) =>
+        {
+            current.Add(Activity.Current?.Id);
+            return number == 2 ? throw new HttpRequestException(HttpRequestError.ConnectionError) : Task.FromResult<HttpResponseMessage>(new Reply(number == 1 ? 503 : 200));
+        };
+        using var page = new Activity("page").Start();
+
+        using HttpResponseMessage response = await outbound.GetAsync();
+
+        Activity.Current.Should().BeSameAs(page);
+        page.Events.Should().BeEmpty("the spans tell of the retries");
+        current.Should().Equal(spans.Ended.Select(span => span.Id));
+        spans.Ended.Should().OnlyContain(span => span.OperationName == "http attempt" && span.Parent == page && span.Kind == ActivityKind.Internal);
+        spans.Ended.Select(Tags).Should().Equal(
+            "attempt=1 delay_ms=0 left_ms=2000 method=GET address=payments port=80 circuit=closed outcome=failed status_code=503 Error",
+            "attempt=2 delay_ms=100 left_ms=1900 method=GET address=payments port=80 circuit=closed outcome=failed type=System.Net.Http.HttpRequestException Error",
+            "attempt=3 delay_ms=200 left_ms=1700 method=GET address=payments port=80 circuit=closed outcome=answered status_code=200 Unset");
+    }
+
+    [Fact]
+    public async Task What_the_circuit_refuses_is_a_span_that_says_so_and_so_is_an_attempt_without_time()
+    {
+        using var spans = new Spans(_name);
+        using var outbound = Named(o => o.CircuitBreaker!.ConsecutiveFailures = 1);
+        outbound.Server.Answers(503);
+        using HttpResponseMessage opened = await outbound.GetAsync();
+        await FluentActions.Awaiting(() => outbound.GetAsync()).Should().ThrowAsync<CircuitOpenException>();
+        HttpRequestMessage late = Outbound.Request();
+        late.Options.Set(OutboundRequest.Total, TimeSpan.Zero);
+        await FluentActions.Awaiting(() => outbound.SendAsync(late)).Should().ThrowAsync<TimeoutBudgetExceededException>();
+
+        outbound.Server.Count.Should().Be(1);
+        spans.Ended.Select(span => $"{span.GetTagItem("backend.toolkit.http.attempt")} {span.GetTagItem("backend.toolkit.http.circuit")} {span.GetTagItem("backend.toolkit.http.outcome")} {span.Status}").Should().Equal(
+            "1 closed failed Error", "2 open circuit-open Error", "1 open circuit-open Error", "1  no-time Error");
+    }
+
+    [Fact]
+    public async Task The_span_of_an_attempt_tells_a_timeout_from_a_caller_who_has_gone()
+    {
+        using var spans = new Spans(_name);
+        using var outbound = Named(o => o.CircuitBreaker = null);
+        outbound.Server.Hangs();
+        await ExpireAsync(outbound);
+        await CancelAsync(outbound);
+
+        spans.Ended.Select(span => $"{span.GetTagItem("backend.toolkit.http.circuit")}{span.GetTagItem("backend.toolkit.http.outcome")} {span.Status}").Should().Equal("timed-out Error", "cancelled Unset");
+    }
+
+    [Theory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public async Task A_listener_of_spans_that_throws_harms_nobody(bool atTheStart)
+    {
+        int told = 0;
+        void Throw(Activity span)
+        {
+            if (span.Source.Name == "Backend.Toolkit.Http" && span.Parent?.OperationName == _name)
+            {
+                told++;
+                throw new InvalidOperationException("listener");
+            }
+        }
+
+        using var listener = new ActivityListener { ShouldListenTo = source => source.Name == "Backend.Toolkit.Http", Sample = static (ref ActivityCreationOptions<ActivityContext> _) => ActivitySamplingResult.AllData };
+        listener.ActivityStarted = atTheStart ? Throw : null;
+        listener.ActivityStopped = atTheStart ? null : Throw;
+        ActivitySource.AddActivityListener(listener);
+        using var outbound = Named();
+        outbound.Server.Answers(503, 200);
+        using var page = new Activity(_name).Start();
+
+        using HttpResponseMessage response = await outbound.GetAsync();
+
+        told.Should().Be(2);
+        response.StatusCode.Should().Be(System.Net.HttpStatusCode.OK);
+        Activity.Current.Should().BeSameAs(page);
+    }
+
+    private static string Tags(Activity span) => string.Join(' ', [
+        .. span.TagObjects.Where(tag => !tag.Key.EndsWith(".name", StringComparison.Ordinal)).Select(tag => string.Create(System.Globalization.CultureInfo.InvariantCulture, $"{tag.Key.Split('.')[^1]}={tag.Value}")), $"{span.Status}"]);
+
     private static void EnableOurs(Instrument instrument, MeterListener listener)
     {
         if (instrument.Meter.Name == "Backend.Toolkit.Http")
@@ -170,5 +259,32 @@ public sealed class TelemetryTests
 
         public void Log<TState>(LogLevel logLevel, EventId eventId, TState state, Exception? exception, Func<TState, Exception?, string> formatter) =>
             throw new InvalidOperationException("logger");
+    }
+
+    /// <summary>The spans of a policy that have ended.</summary>
+    private sealed class Spans : IDisposable
+    {
+        private readonly ActivityListener _listener;
+
+        public Spans(string name)
+        {
+            _listener = new ActivityListener
+            {
+                ShouldListenTo = static source => source.Name == "Backend.Toolkit.Http",
+                Sample = static (ref ActivityCreationOptions<ActivityContext> _) => ActivitySamplingResult.AllData,
+                ActivityStopped = span =>
+                {
+                    if (Equals(span.GetTagItem("backend.toolkit.http.name"), name))
+                    {
+                        Ended.Enqueue(span);
+                    }
+                },
+            };
+            ActivitySource.AddActivityListener(_listener);
+        }
+
+        public ConcurrentQueue<Activity> Ended { get; } = new();
+
+        public void Dispose() => _listener.Dispose();
     }
 }
