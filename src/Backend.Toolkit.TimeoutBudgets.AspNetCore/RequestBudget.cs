@@ -147,6 +147,7 @@ internal sealed class RequestBudget : IHttpResponseBodyFeature
         _shorterWatch.Dispose();
         _mayAskForNoRetry = AsksForNoRetry();
         _ended = true;
+        Telemetry.Ended(_current, _outcome switch { Outcome.Expired => "expired", Outcome.ClientClosed => "client-closed", _ => "passed" });
         for (int i = _shorter?.Count ?? 0; i > 0; i--)
         {
             _shorter![i - 1].Dispose();

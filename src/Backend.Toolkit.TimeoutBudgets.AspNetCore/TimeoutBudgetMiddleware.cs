@@ -27,6 +27,7 @@ internal sealed class TimeoutBudgetMiddleware(RequestDelegate next, BudgetsInFor
 
         BudgetsInForce.Settings settings = inForce.Current;
         TimeSpan? given = ReadHeaders(context.Request.Headers, settings);
+        Telemetry.Given(given);
         if (given < settings.MinimumBudget || given == TimeSpan.Zero)
         {
             await RejectAsync(context, given.Value, settings).ConfigureAwait(false);

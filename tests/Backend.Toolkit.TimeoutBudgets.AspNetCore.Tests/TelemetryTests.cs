@@ -1,3 +1,6 @@
+using System.Collections.Concurrent;
+using System.Diagnostics;
+using System.Globalization;
 using System.Net;
 using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Http;
@@ -55,5 +58,74 @@ public sealed class TelemetryTests
             ["expired answer=aborted"] = 1,
         });
         server.Errors.Should().BeEmpty();
+    }
+
+    [Theory]
+    [InlineData("/quick", "100", 200, "given_ms=100 outcome=passed total_ms=100 left_ms=70")]
+    [InlineData("/quick", null, 200, "outcome=passed total_ms=1000 left_ms=970")]
+    [InlineData("/slow", "100", 504, "given_ms=100 outcome=expired total_ms=100 left_ms=0")]
+    [InlineData("/quick", "1", 503, "given_ms=1 outcome=rejected")]
+    [InlineData("/endless", null, 200, "outcome=passed")]
+    [InlineData("/failing", "100", 500, "given_ms=100 outcome=passed total_ms=100 left_ms=100")]
+    public async Task The_servers_span_tells_what_time_was_given_and_what_was_left(string path, string? budget, int status, string tags)
+    {
+        var trace = ActivityTraceId.CreateRandom();
+        var ended = new ConcurrentQueue<Activity>();
+        using var listener = new ActivityListener
+        {
+            ShouldListenTo = static source => source.Name == "Microsoft.AspNetCore",
+            Sample = static (ref ActivityCreationOptions<ActivityContext> _) => ActivitySamplingResult.AllData,
+            ActivityStopped = span =>
+            {
+                if (span.TraceId == trace)
+                {
+                    ended.Enqueue(span);
+                }
+            },
+        };
+        ActivitySource.AddActivityListener(listener);
+        Server? server = null;
+        server = await Server.StartAsync(
+            app =>
+            {
+                app.MapGet("/quick", () => server!.Time.Advance(TimeSpan.FromMilliseconds(30)));
+                app.MapGet("/slow", () => server!.Time.Advance(TimeSpan.FromMilliseconds(100)));
+                app.MapGet("/endless", () => "answer").WithTimeoutBudget(Timeout.InfiniteTimeSpan);
+                app.MapGet("/failing", IResult () => throw new InvalidOperationException("bug"));
+            },
+            services => services.AddTimeoutBudgets(o => o.Maximum = TimeSpan.FromSeconds(1)));
+        await using Server disposed = server;
+        var request = new HttpRequestMessage(HttpMethod.Get, path) { Headers = { { "traceparent", $"00-{trace}-b7ad6b7169203331-01" } } };
+
+        using HttpResponseMessage response = await server.SendAsync(request, budget);
+
+        Eventually.BeTrue(() => !ended.IsEmpty, "the span has ended");
+        ((int)response.StatusCode).Should().Be(status);
+        string.Join(' ', ended.Single().TagObjects.Where(tag => tag.Key.StartsWith("backend.toolkit.timeout_budget.", StringComparison.Ordinal)).Select(tag =>
+            string.Create(CultureInfo.InvariantCulture, $"{tag.Key.Split('.')[^1]}={tag.Value}"))).Should().Be(tags);
+    }
+
+    [Fact]
+    public async Task A_span_that_nobody_listens_to_gets_no_tags()
+    {
+        IReadOnlyList<KeyValuePair<string, object?>> tags = [];
+        await using Server server = await Server.StartBareAsync(app =>
+        {
+            app.Use(async (context, next) =>
+            {
+                // As the server makes one for its log.
+                using Activity own = new Activity("request").Start();
+                await next(context);
+                tags = [.. own.TagObjects];
+                own.IsAllDataRequested.Should().BeTrue();
+            });
+            app.UseTimeoutBudgets();
+            app.MapGet("/", () => Activity.Current!.SetTag("seen", true).OperationName);
+        });
+
+        using HttpResponseMessage response = await server.GetAsync("/", "100");
+
+        (await response.Content.ReadAsStringAsync()).Should().Be("request");
+        tags.Select(tag => tag.Key).Should().Equal("seen");
     }
 }
