@@ -12,8 +12,8 @@ namespace Backend.Toolkit.Idempotency.AspNetCore;
 public static class HttpIdempotencyOpenApiOptionsExtensions
 {
     /// <summary>
-    /// Documents on each operation that runs once the header with the key, whether it is required and how long responses are kept; the refusals 400, 409 with <c>Retry-After</c>, 412, 413, 422 and
-    /// 503; and the header <c>Idempotent-Replayed</c> of all other answers. Answers that the endpoint documents itself keep their words.
+    /// Documents on each operation that runs once the header with the key, whether it is required and how long responses are kept; the refusals 400, 401 where nobody in
+    /// particular has no keys, 409 with <c>Retry-After</c>, 412, 413, 422 and 503; and the header <c>Idempotent-Replayed</c> of all answers of the endpoint that are stored. Answers that the endpoint documents itself keep their words.
     /// </summary>
     /// <param name="options">The options of the document.</param>
     /// <returns>The options.</returns>
@@ -42,12 +42,17 @@ public static class HttpIdempotencyOpenApiOptionsExtensions
     {
         bool isStripe = settings.Profile == IdempotencyProfile.Stripe;
         operation.Responses ??= [];
-        foreach (IOpenApiResponse answer in operation.Responses.Values)
+        foreach ((_, IOpenApiResponse answer) in operation.Responses.Where(answer => IsStored(answer.Key, settings)))
         {
             AddHeader(answer, IdempotencyMiddleware.ReplayedHeader, "The word true when the request ran before and this is what it was answered.", JsonSchemaType.String);
         }
 
         Refuse(operation.Responses, "400", isStripe ? "The idempotency key is missing, malformed or was used for another request." : "The idempotency key is missing or malformed.", isStripe);
+        if (!settings.AllowAnonymous)
+        {
+            Refuse(operation.Responses, "401", "The request does not say whose the idempotency key is.", isStripe);
+        }
+
         Refuse(operation.Responses, "409", "A request with the idempotency key is in progress.", isStripe);
         if (!isStripe)
         {
@@ -74,6 +79,10 @@ public static class HttpIdempotencyOpenApiOptionsExtensions
             });
         }
     }
+
+    /// <summary>One that is no number, such as <c>default</c> or <c>4XX</c>, may be.</summary>
+    private static bool IsStored(string status, HttpIdempotencyInForce.Settings settings) =>
+        !int.TryParse(status, NumberStyles.None, CultureInfo.InvariantCulture, out int number) || settings.FateOf(number) == HttpIdempotencyInForce.Fate.Stored;
 
     private static void Refuse(OpenApiResponses responses, string status, string description, bool isStripe) => responses.TryAdd(status, new OpenApiResponse
     {

@@ -50,7 +50,28 @@ public sealed class OpenApiTests
         responses.GetProperty("409").GetProperty("content").TryGetProperty("application/json", out _).Should().BeTrue();
     }
 
-    private static async Task<JsonElement> PathsAsync(Action<WebApplication> map, IdempotencyProfile profile = IdempotencyProfile.Draft)
+    [Fact]
+    public async Task Only_answers_that_are_stored_are_said_to_come_again()
+    {
+        JsonElement paths = await PathsAsync(app => app.MapPost("/", () => "ok").RequireIdempotency("orders")
+            .ProducesProblem(400).ProducesProblem(403).ProducesProblem(500).ProducesProblem(502).ProducesProblem(StatusCodes.Status503ServiceUnavailable).Produces(404));
+
+        paths.GetProperty("/").GetProperty("post").GetProperty("responses").EnumerateObject()
+            .Where(response => response.Value.TryGetProperty("headers", out JsonElement headers) && headers.TryGetProperty("Idempotent-Replayed", out _)).Select(response => response.Name)
+            .Should().BeEquivalentTo("200", "400", "404");
+    }
+
+    [Theory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public async Task The_document_tells_of_the_401_where_nobody_has_no_keys(bool allowAnonymous)
+    {
+        JsonElement paths = await PathsAsync(app => app.MapPost("/", () => "ok").RequireIdempotency("orders"), allowAnonymous: allowAnonymous);
+
+        paths.GetProperty("/").GetProperty("post").GetProperty("responses").TryGetProperty("401", out _).Should().Be(!allowAnonymous);
+    }
+
+    private static async Task<JsonElement> PathsAsync(Action<WebApplication> map, IdempotencyProfile profile = IdempotencyProfile.Draft, bool allowAnonymous = false)
     {
         await using Server server = await Server.StartAsync(
             app =>
@@ -61,7 +82,7 @@ public sealed class OpenApiTests
             setup =>
             {
                 setup.Executor = o => o.Retention = TimeSpan.FromDays(2);
-                setup.Http = o => o.Profile = profile;
+                setup.Http = o => (o.Profile, o.AllowAnonymous) = (profile, allowAnonymous);
                 setup.Services = services =>
                 {
                     Controllers.Add(services);
