@@ -12,7 +12,8 @@ public static class RateLimitOpenApiOptionsExtensions
 {
     /// <summary>
     /// Documents on each operation that has a rate limit, its own or that of the whole application, the 429 with problem details and <c>Retry-After</c>, and the headers <c>RateLimit</c> and
-    /// <c>RateLimit-Policy</c> of all its answers. A 429 that the endpoint documents itself keeps its words.
+    /// <c>RateLimit-Policy</c> of all its answers that are documented by then: add it last. A 429 that the endpoint documents itself keeps its words.
+    /// Where the application has a limit, an endpoint without one keeps it for a wrong content type: routing answers that 415 in its place.
     /// </summary>
     /// <param name="options">The options of the document.</param>
     /// <returns>The options.</returns>
@@ -27,17 +28,24 @@ public static class RateLimitOpenApiOptionsExtensions
             // A controller's action does not know what conventions such as MapControllers().RequireRateLimit("api") added; its endpoint does.
             Endpoint? endpoint = services.GetRequiredService<EndpointDataSource>().Endpoints.FirstOrDefault(endpoint => endpoint.Metadata.GetMetadata<ActionDescriptor>() == action);
             IReadOnlyList<object> metadata = endpoint?.Metadata ?? new EndpointMetadataCollection(action.EndpointMetadata);
-            bool isLimited = metadata.OfType<RateLimitAttribute>().Any() || services.GetServices<MatcherPolicy>().OfType<RateLimitGuard>().Any(guard => guard.IsEverywhere);
-            if (isLimited && !metadata.OfType<DisableRateLimitAttribute>().Any())
+            bool isEverywhere = services.GetServices<MatcherPolicy>().OfType<RateLimitGuard>().Any(guard => guard.IsEverywhere);
+            if (!metadata.OfType<DisableRateLimitAttribute>().Any())
             {
-                Document(operation);
+                if (isEverywhere || metadata.OfType<RateLimitAttribute>().Any())
+                {
+                    Document(operation, static _ => true);
+                }
+            }
+            else if (isEverywhere && operation.Responses?.ContainsKey("415") == true)
+            {
+                Document(operation, static status => status is "415" or "429");
             }
 
             return Task.CompletedTask;
         });
     }
 
-    private static void Document(OpenApiOperation operation)
+    private static void Document(OpenApiOperation operation, Func<string, bool> isLimited)
     {
         operation.Responses ??= [];
         if (!operation.Responses.ContainsKey("429"))
@@ -54,7 +62,7 @@ public static class RateLimitOpenApiOptionsExtensions
 
         foreach ((string status, IOpenApiResponse answer) in operation.Responses)
         {
-            if (answer is OpenApiResponse response)
+            if (isLimited(status) && answer is OpenApiResponse response)
             {
                 response.Headers ??= new Dictionary<string, IOpenApiHeader>();
                 response.Headers.TryAdd(RateLimitMiddleware.PolicyHeader, Header("The quotas that hold: name;q=permits;w=seconds.", JsonSchemaType.String));

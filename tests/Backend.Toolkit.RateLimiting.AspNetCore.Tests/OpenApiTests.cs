@@ -1,3 +1,4 @@
+using System.Net;
 using System.Text.Json;
 using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Http;
@@ -41,6 +42,28 @@ public sealed class OpenApiTests
         ShouldBeLimited(paths, "/all");
         ShouldBeLimited(paths, "/free-controller");
         Statuses(paths, "/free").Should().Equal("200");
+    }
+
+    [Fact]
+    public async Task A_wrong_content_type_counts_against_the_limit_of_the_application_also_where_the_endpoint_has_none()
+    {
+        static void Map(WebApplication app)
+        {
+            app.UseRateLimits("api");
+            app.MapPost("/free", (string[] words) => words.Length).DisableRateLimit().ProducesProblem(StatusCodes.Status415UnsupportedMediaType);
+        }
+
+        JsonElement paths = await PathsAsync(Map);
+        await using Server server = await Server.StartAsync(Map, GuardTests.Controllers, use: false);
+
+        using HttpResponseMessage right = await server.Client.PostAsync("/free", new StringContent("[]", null, "application/json"));
+        using HttpResponseMessage wrong = await server.Client.PostAsync("/free", new StringContent("[]", null, "text/plain"));
+        using HttpResponseMessage tooOften = await server.Client.PostAsync("/free", new StringContent("[]", null, "text/plain"));
+
+        (right.StatusCode, wrong.StatusCode, tooOften.StatusCode).Should().Be((HttpStatusCode.OK, HttpStatusCode.UnsupportedMediaType, HttpStatusCode.TooManyRequests));
+        (right.Headers.Contains("RateLimit"), wrong.Headers.Contains("RateLimit"), tooOften.Headers.Contains("RateLimit")).Should().Be((false, true, true));
+        paths.GetProperty("/free").GetProperty("post").GetProperty("responses").EnumerateObject().Where(response => response.Value.TryGetProperty("headers", out JsonElement headers) && headers.TryGetProperty("RateLimit", out _))
+            .Select(response => response.Name).Should().BeEquivalentTo("415", "429");
     }
 
     [Theory]
