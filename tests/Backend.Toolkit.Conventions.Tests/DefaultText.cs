@@ -1,3 +1,4 @@
+using System.Collections;
 using System.Globalization;
 using System.Text.RegularExpressions;
 
@@ -11,10 +12,13 @@ internal static partial class DefaultText
         string text = cell.Replace("`", "", StringComparison.Ordinal).Replace('\u00a0', ' ').Replace('\u202f', ' ').Replace("\u2212", "-", StringComparison.Ordinal).Trim();
         return value switch
         {
-            null => Nullable.GetUnderlyingType(type) is null ? text.Length > 0 : Words(text).Intersect(["null", "none", "off", "unlimited", "infinite"]).Any(),
+            null => Words(text).Intersect(["null", "none", "off", "unlimited", "infinite"]).Any() || (Nullable.GetUnderlyingType(type) is null && text.StartsWith("the argument of ", StringComparison.Ordinal)),
+            string { Length: > 0 } name => text == name || text.StartsWith(name + ' ', StringComparison.Ordinal),
             bool flag => Words(text).FirstOrDefault() is string word && (flag ? word is "true" or "on" or "yes" : word is "false" or "off" or "no"),
             Enum => text.Split('.', ' ', ',', ';', '(').Contains(value.ToString(), StringComparer.OrdinalIgnoreCase),
             TimeSpan time => time == Timeout.InfiniteTimeSpan ? Words(text).Contains("infinite") : Time(text) == time,
+            ICollection { Count: 0 } => Words(text).Intersect(["none", "empty"]).Any(),
+            ICollection items => items.Cast<object>().All(item => Words(text).Contains(Convert.ToString(item, CultureInfo.InvariantCulture)!.ToLowerInvariant())),
             IConvertible number and not string => Number(text) is double told && Math.Abs(told - number.ToDouble(CultureInfo.InvariantCulture)) < 1e-9,
             _ => text.Length > 0,
         };
