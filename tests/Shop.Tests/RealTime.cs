@@ -23,6 +23,9 @@ internal static class RealTime
         }
     }
 
+    /// <summary>So long, or until it is cancelled.</summary>
+    public static Task PassAsync(TimeSpan time, CancellationToken end) => Task.Delay(time, TimeProvider.System, end).ContinueWith(static _ => { }, CancellationToken.None, TaskContinuationOptions.ExecuteSynchronously, TaskScheduler.Default);
+
     /// <summary>How long the work takes; never waited for longer than a minute.</summary>
     public static async Task<TimeSpan> MeasureAsync(Func<Task> work)
     {
