@@ -1,6 +1,6 @@
 namespace Backend.Toolkit.RateLimiting;
 
-/// <summary>So many permits per period: a token bucket with its burst, or a window.</summary>
+/// <summary>So many permits per period: a token bucket with its burst, or a window. A limiter takes the values once: change none that is in use.</summary>
 public sealed record RateLimit
 {
     /// <summary>Creates a limit to be filled in, as from configuration.</summary>
@@ -18,13 +18,13 @@ public sealed record RateLimit
     /// Permits per <see cref="Period"/>. Token bucket: also a fraction; more than 0, at most 300 000 000 a second, at least one in 3 650 days. Window: whole, 1 to
     /// 1 000 000 (exact: 10 000). Default 100.
     /// </summary>
-    public double Permits { get; init; } = 100;
+    public double Permits { get; set; } = 100;
 
     /// <summary>The period, or the length of the window; 1 ms (window: 100 ms) to 3 650 days. Default 1 s.</summary>
-    public TimeSpan Period { get; init; } = TimeSpan.FromSeconds(1);
+    public TimeSpan Period { get; set; } = TimeSpan.FromSeconds(1);
 
     /// <summary>Token bucket: the most permits at once, the size of the bucket; 1 to 2 147 483 647, refilled in at most 36 500 days. Default null: <see cref="Permits"/>, rounded up. Window: none.</summary>
-    public int? Burst { get; init; }
+    public int? Burst { get; set; }
 
     internal long EffectiveBurst => Burst ?? Math.Max(1, (long)Math.Ceiling(Permits));
 
