@@ -45,5 +45,11 @@ public sealed class WebhookReplayGuardOptions : IValidOptions
         {
             yield return this.Problem(nameof(MaxKeys), "between 1 and 100000000", MaxKeys);
         }
+
+        // Not required members: code that the source generator of configuration writes could not make the store then, and would not compile.
+        if (Store is not null && (Store.Reserve is null || Store.Commit is null || Store.Release is null))
+        {
+            yield return this.Problem(nameof(Store), "null or a store with Reserve, Commit and Release", "without one of them");
+        }
     }
 }

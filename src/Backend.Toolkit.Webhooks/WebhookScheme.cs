@@ -4,16 +4,16 @@ namespace Backend.Toolkit.Webhooks;
 
 /// <summary>
 /// Where a sender puts its signatures and what it signs: HMAC-SHA256 over a few parts and the raw body. A description without code: all schemes are read and written by the same parser, so a
-/// new one is one object. Its signed parts must not run into each other, which <see cref="WebhookOptions.Problems"/> checks. Immutable. From configuration it is taken by name: <c>Stripe</c>.
+/// new one is one object with at least a name and a signature header. Its signed parts must not run into each other, which <see cref="WebhookOptions.Problems"/> checks. Immutable. From configuration it is taken by name: <c>Stripe</c>.
 /// </summary>
 [TypeConverter(typeof(WebhookSchemeConverter))]
 public sealed partial class WebhookScheme
 {
     /// <summary>What it is called, in configuration and in messages.</summary>
-    public required string Name { get; init; }
+    public string Name { get; init; } = "";
 
     /// <summary>The header with the signature or the list of them.</summary>
-    public required string SignatureHeader { get; init; }
+    public string SignatureHeader { get; init; } = "";
 
     /// <summary>
     /// What is signed: text, <c>{id}</c> and <c>{timestamp}</c> at most once each and followed by text that is no digit, and <c>{body}</c> at the end. Up to 100 characters, ASCII.

@@ -150,4 +150,12 @@ public sealed class OptionsTests
             "guard: RetryWindow must be between Lease (00:00:00) and 365.00:00:00, but is 366.00:00:00.",
             "guard: MaxKeys must be between 1 and 100000000, but is 0.");
     }
+
+    [Fact]
+    public void A_store_that_lacks_one_of_its_steps_is_a_problem()
+    {
+        var options = new WebhookReplayGuardOptions { Name = "guard", Store = new WebhookReplayStore { Reserve = (_, _) => default, Commit = (_, _, _, _) => default } };
+
+        options.Problems().Should().Equal("guard: Store must be null or a store with Reserve, Commit and Release, but is without one of them.");
+    }
 }
