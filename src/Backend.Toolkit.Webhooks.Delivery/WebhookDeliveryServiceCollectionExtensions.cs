@@ -31,7 +31,7 @@ public static class WebhookDeliveryServiceCollectionExtensions
         services.TryAddSingleton(static provider => new WebhookOutbox(Store(provider), provider.GetRequiredService<WebhookDeliveryWorker>()) { Name = "default" });
         services.TryAddSingleton(static provider => new WebhookDeliveries(Store(provider), provider.GetRequiredService<WebhookDeliveryWorker>()));
         services.TryAddSingleton(CreateEndpoints);
-        services.TryAddEnumerable(ServiceDescriptor.Singleton<IHostedService, WebhookDeliveryWorker>(static provider => provider.GetRequiredService<WebhookDeliveryWorker>()));
+        services.TryAddEnumerable(ServiceDescriptor.Singleton<IHostedService, HostedWorker>());
         return services;
     }
 
@@ -83,5 +83,19 @@ public static class WebhookDeliveryServiceCollectionExtensions
 
         // A reload may have come before anybody listened.
         update(monitor.CurrentValue);
+    }
+
+    /// <summary>Makes the worker when it is started: a host makes its services before it validates options, and bad ones of the worker would hide those of all others.</summary>
+    private sealed class HostedWorker(IServiceProvider provider) : IHostedService
+    {
+        private WebhookDeliveryWorker? _worker;
+
+        public Task StartAsync(CancellationToken cancellationToken)
+        {
+            _worker = provider.GetRequiredService<WebhookDeliveryWorker>();
+            return _worker.StartAsync(cancellationToken);
+        }
+
+        public Task StopAsync(CancellationToken cancellationToken) => _worker?.StopAsync(cancellationToken) ?? Task.CompletedTask;
     }
 }
