@@ -81,7 +81,9 @@ internal sealed class AttemptSender : IDisposable
         MaxResponseHeadersLength = 16,
         MaxResponseDrainSize = 0,
         PooledConnectionLifetime = TimeSpan.FromMinutes(2),
-        PooledConnectionIdleTimeout = TimeSpan.FromSeconds(30),
+
+        // Endpoints are many, and most hear something now and then: what is not used in a burst is not kept for each of them.
+        PooledConnectionIdleTimeout = TimeSpan.FromSeconds(5),
 
         // The receiver is somebody else: it gets no trace context.
         ActivityHeadersPropagator = null,

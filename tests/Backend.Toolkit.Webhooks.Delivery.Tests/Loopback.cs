@@ -13,6 +13,7 @@ internal sealed class Loopback : IAsyncDisposable
     private readonly Func<Received, Stream, CancellationToken, Task> _answer;
     private readonly Task _accepting;
     private int _connections;
+    private int _open;
 
     public Loopback(Func<Received, Stream, CancellationToken, Task> answer, string address = "127.0.0.1")
     {
@@ -23,6 +24,9 @@ internal sealed class Loopback : IAsyncDisposable
     }
 
     public int Connections => Volatile.Read(ref _connections);
+
+    /// <summary>How many of them the other side has not closed.</summary>
+    public int Open => Volatile.Read(ref _open);
 
     public int Port => ((IPEndPoint)_listener.LocalEndpoint).Port;
 
@@ -50,6 +54,7 @@ internal sealed class Loopback : IAsyncDisposable
             {
                 TcpClient client = await _listener.AcceptTcpClientAsync(_stop.Token);
                 Interlocked.Increment(ref _connections);
+                Interlocked.Increment(ref _open);
                 _ = ServeAsync(client);
             }
             catch (Exception) when (_stop.IsCancellationRequested)
@@ -75,6 +80,10 @@ internal sealed class Loopback : IAsyncDisposable
             catch (Exception exception) when (exception is IOException or OperationCanceledException or SocketException)
             {
                 // The other side has gone, or the test is over.
+            }
+            finally
+            {
+                Interlocked.Decrement(ref _open);
             }
         }
     }

@@ -31,6 +31,19 @@ public sealed class SenderTests
     }
 
     [Fact]
+    public async Task A_connection_that_nobody_uses_is_closed_within_seconds()
+    {
+        await using var server = Loopback.Answering("200 OK");
+        using var sender = Sender();
+        await sender.SendAsync(Support.Claim(server.Url), CancellationToken.None);
+        int kept = server.Open;
+
+        await Support.UntilAsync(() => Task.FromResult(server.Open == 0), "it is closed", seconds: 20);
+
+        kept.Should().Be(1, "another attempt would have used it");
+    }
+
+    [Fact]
     public async Task The_signature_is_fresh_for_each_attempt_and_the_id_stays()
     {
         await using var server = Loopback.Answering("200 OK");
