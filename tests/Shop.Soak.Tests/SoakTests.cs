@@ -70,7 +70,7 @@ public sealed class SoakTests(ITestOutputHelper output) : IDisposable
         errors.Concat(shop.Errors).Concat(payments.Errors).Concat(customer.Errors).Where(IsBug).Should().BeEmpty();
         $"{load}".Should().NotContain("refused").And.NotContain("Exception");
         await RealTime.UntilAsync(() => Task.FromResult(books.Count("received") == books.Count("webhook_events")), $"{dead} dead letters are received after all", Patience);
-        books.Offences().Should().BeEmpty();
+        string.Join('\n', books.Offences()).Should().BeEmpty();
     }
 
     [Fact]
@@ -106,7 +106,7 @@ public sealed class SoakTests(ITestOutputHelper output) : IDisposable
             Report(books);
             output.WriteLine($"Heap {early / 1024} KiB after {WarmUp}, {late / 1024} KiB after {Duration}: {(double)late / early:0.000}. Sockets {idle} idle, {after} after the load.");
 
-            books.Offences().Should().BeEmpty();
+            string.Join('\n', books.Offences()).Should().BeEmpty();
             errors.Lines.Where(IsBug).Should().BeEmpty();
             ((double)late / early).Should().BeLessThanOrEqualTo(1.1);
             await shop.StopAsync();
@@ -186,7 +186,7 @@ public sealed class SoakTests(ITestOutputHelper output) : IDisposable
         }
         catch (TimeoutException)
         {
-            offences.Should().BeEmpty("all was well for {0}", Patience);
+            string.Join('\n', offences).Should().BeEmpty("all was well for {0}", Patience);
         }
     }
 
