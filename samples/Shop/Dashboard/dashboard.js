@@ -13,7 +13,7 @@ const last = () => samples[samples.length - 1];
 const sum = values => values.reduce((a, b) => a + b, 0);
 const most = values => values.reduce((a, b) => Math.max(a, b ?? 0), 0);
 const clock = time => new Date(time).toLocaleTimeString('en-GB');
-const rate = number => `${number < 9.95 && number > 0 ? number.toFixed(1) : Math.round(number)}/s`;
+const rate = number => `${number < 9.95 && !Number.isInteger(number) ? number.toFixed(1) : Math.round(number)}/s`;
 const ms = number => number == null ? '–' : number < 9.95 ? `${number.toFixed(1)} ms` : `${Math.round(number)} ms`;
 const percent = part => part == null ? '–' : `${Math.round(100 * part)} %`;
 const upTo = (number, limit) => number == null ? 'unknown' : number >= limit ? `${limit} or more` : `${number}`;
@@ -129,7 +129,7 @@ function circuit() {
   legend(figure, [[`opened ${opened} times, answered ${rejected} calls in the place of payments`, ''], ['shaded: payments told to do wrong', 'key incident-key']]);
   svg.setAttribute('aria-label', `Circuit to payments, last three minutes. Now ${now}. Open ${percent(share('open'))}, half-open ${percent(share('half_open'))}, closed ${percent(share('closed'))} of the time; opened ${opened} times.`);
   document.title = last().circuit ? `Shop: circuit ${now}` : 'Shop';
-  if (last().circuit !== 'half_open') announce(`Circuit to payments is ${now}.`, 'circuit');
+  if (last().circuit) announce(`The circuit to payments has ${last().circuit === 'closed' ? 'closed' : 'opened'}.`, 'circuit');
 }
 
 // --- What a screen reader is told: only what changes seldom
@@ -139,7 +139,7 @@ function announce(words, about) {
   const news = told[about] !== undefined || about === 'connection';
   if (told[about] === words) return;
   told[about] = words;
-  if (news) text($('#news'), words);
+  if (news) text($(`#${about}-news`), words);
 }
 
 // --- Everything that a sample changes
