@@ -19,6 +19,9 @@ missing=()
 need() { eval "$2" >/dev/null 2>&1 || missing+=("$1"); }
 
 need git 'command -v git'
+need curl 'command -v curl'
+need clang 'command -v clang'           # links what is compiled ahead of time
+need zlib1g-dev 'test -e /usr/include/zlib.h'
 need 'libicu[0-9]+' 'ldconfig -p | grep libicuuc.so' # cultures
 need redis-server 'command -v redis-server'
 need chromium 'command -v chromium'

@@ -1,15 +1,17 @@
 using System.IO.Compression;
+using System.Net;
 using System.Reflection;
 using System.Reflection.Metadata;
 using System.Reflection.PortableExecutable;
 using System.Text;
+using System.Text.RegularExpressions;
 using System.Xml.Linq;
 using Microsoft.Extensions.DependencyInjection;
 
 namespace Backend.Toolkit.Conventions.Tests;
 
 /// <summary>What people get: the packed files, and programs that know nothing but them.</summary>
-public sealed class PackedPackageTests(PackedPackages packed) : IClassFixture<PackedPackages>
+public sealed partial class PackedPackageTests(PackedPackages packed) : IClassFixture<PackedPackages>
 {
     private static string[] NeededByLeaves { get; } =
     [
@@ -129,7 +131,7 @@ public sealed class PackedPackageTests(PackedPackages packed) : IClassFixture<Pa
         packed.AddProject("All", "Microsoft.NET.Sdk.Web", alone.Select(package => (package.Name, (string?)null)), ProgramThatUsesAll(alone));
         foreach (Package package in alone)
         {
-            if (package.IsLeaf)
+            if (Repository.Exists(package.SamplePath))
             {
                 packed.AddSample($"{package}.Alone", package.SamplePath);
             }
@@ -145,6 +147,40 @@ public sealed class PackedPackageTests(PackedPackages packed) : IClassFixture<Pa
 
         all.Trim().Should().EndWith("All answered.").And.Contain(": 42");
         each.Should().OnlyContain(output => output.Length > 0);
+    }
+
+    [Fact]
+    public async Task A_fresh_web_project_with_the_program_of_the_readme_builds_without_a_warning_and_answers()
+    {
+        string readme = Repository.Read("README.md");
+        string program = string.Join('\n', Markdown.CodeBlocks(readme).Single(block => block.Lines.Contains("app.Run();")).Lines) + '\n';
+        string[] packages = [.. AddedPackage().Matches(readme).Select(match => match.Value)];
+
+        await using Server server = await Server.StartAsync("dotnet", packed.BuildFreshWebProject(packages, program));
+        using HttpResponseMessage first = await OrderAsync(server, "first");
+        using HttpResponseMessage repeated = await OrderAsync(server, "first");
+        using HttpResponseMessage second = await OrderAsync(server, "second");
+        using HttpResponseMessage withoutKey = await OrderAsync(server, null);
+
+        program.Should().Be(PackedPackages.WithoutDirectives(Repository.Read("samples/program.cs")));
+        first.StatusCode.Should().Be(HttpStatusCode.Created);
+        first.Headers.Contains("RateLimit").Should().BeTrue();
+        (await first.Content.ReadAsStringAsync()).Should().Be("""{"paid":"by call 2"}""");
+        repeated.Headers.GetValues("Idempotent-Replayed").Should().Equal("true");
+        (await repeated.Content.ReadAsStringAsync()).Should().Be("""{"paid":"by call 2"}""");
+        (await second.Content.ReadAsStringAsync()).Should().Be("""{"paid":"by call 4"}""");
+        withoutKey.StatusCode.Should().Be(HttpStatusCode.BadRequest);
+    }
+
+    private static async Task<HttpResponseMessage> OrderAsync(Server server, string? key)
+    {
+        using var request = new HttpRequestMessage(HttpMethod.Post, "orders");
+        if (key is not null)
+        {
+            request.Headers.Add("Idempotency-Key", key);
+        }
+
+        return await server.Client.SendAsync(request);
     }
 
     /// <summary>Adds every service that can be added by a name alone, asks for each, and lets the executors execute.</summary>
@@ -223,4 +259,7 @@ public sealed class PackedPackageTests(PackedPackages packed) : IClassFixture<Pa
         entry.CopyTo(bytes);
         return bytes.ToArray();
     }
+
+    [GeneratedRegex(@"(?<=^dotnet add package )\S+", RegexOptions.Multiline)]
+    private static partial Regex AddedPackage();
 }

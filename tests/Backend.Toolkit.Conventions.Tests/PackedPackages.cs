@@ -48,7 +48,6 @@ public sealed partial class PackedPackages : IDisposable
                 new XElement("Nullable", "enable"),
                 new XElement("ImplicitUsings", "enable"),
                 new XElement("TreatWarningsAsErrors", "true"),
-                new XElement("RestorePackagesPath", Path.Combine(_folder, "restored")),
                 new XElement("NuGetAudit", "false"),
                 properties),
             new XElement("ItemGroup", packages.Select(package =>
@@ -65,6 +64,22 @@ public sealed partial class PackedPackages : IDisposable
             .Select(project => new XElement("Project", new XAttribute("Path", project)))))
             .Save(Path.Combine(projects, "All.slnx"));
         Command.Run(projects, Limit, "dotnet", "build", "All.slnx", "--configuration", "Release", "--nologo");
+    }
+
+    /// <summary>What a user types: a fresh web project, these packages, this program; and a build.</summary>
+    /// <returns>The program that was built.</returns>
+    internal string BuildFreshWebProject(IEnumerable<string> packages, string program)
+    {
+        string folder = Path.Combine(_folder, "fresh", "Orders");
+        Command.Run(_folder, Limit, "dotnet", "new", "web", "--output", folder, "--no-restore");
+        foreach (string package in packages)
+        {
+            Command.Run(folder, Limit, "dotnet", "add", "package", package, "--version", Version, "--no-restore");
+        }
+
+        File.WriteAllText(Path.Combine(folder, "Program.cs"), program);
+        Command.Run(folder, Limit, "dotnet", "build", "--configuration", "Release", "--nologo", "-warnaserror");
+        return Path.Combine(folder, "bin", "Release", "net10.0", "Orders.dll");
     }
 
     /// <returns>What the program printed.</returns>
@@ -85,8 +100,6 @@ public sealed partial class PackedPackages : IDisposable
 
     private void PrepareProjects()
     {
-        string folder = Directory.CreateDirectory(Path.Combine(_folder, "projects")).FullName;
-
         // Where this build found what it needed.
         using JsonDocument assets = JsonDocument.Parse(Repository.Read("artifacts/obj/Backend.Toolkit.Conventions.Tests/project.assets.json"));
         string[] caches = [.. assets.RootElement.GetProperty("packageFolders").EnumerateObject().Select(cache => cache.Name)];
@@ -96,14 +109,15 @@ public sealed partial class PackedPackages : IDisposable
         new XDocument(new XElement("configuration",
             Only("packageSources", [Path.Combine(_folder, "packed")]),
             Only("fallbackPackageFolders", caches),
+            new XElement("config", new XElement("add", new XAttribute("key", "globalPackagesFolder"), new XAttribute("value", Path.Combine(_folder, "restored")))),
             new XElement("auditSources", new XElement("clear")),
             new XElement("packageSourceMapping", new XElement("clear"))))
-            .Save(Path.Combine(folder, "nuget.config"));
+            .Save(Path.Combine(_folder, "nuget.config"));
 
         // What lies above the temporary folder is none of their business.
         foreach (string file in new[] { "Directory.Build.props", "Directory.Build.targets", "Directory.Packages.props" })
         {
-            File.WriteAllText(Path.Combine(folder, file), "<Project />");
+            File.WriteAllText(Path.Combine(_folder, file), "<Project />");
         }
     }
 
@@ -137,12 +151,14 @@ public sealed partial class PackedPackages : IDisposable
             }
         }
 
-        AddProject(name, sdk, packages, Directive().Replace(sample, ""), properties);
+        AddProject(name, sdk, packages, WithoutDirectives(sample), properties);
     }
+
+    internal static string WithoutDirectives(string sample) => Directive().Replace(sample, "");
 
     internal static string CentralVersion(string package) => Repository.ReadXml("Directory.Packages.props").Descendants("PackageVersion")
         .Single(version => version.Attribute("Include")!.Value == package).Attribute("Version")!.Value;
 
-    [GeneratedRegex(@"^#:(?<kind>\w+) (?<value>.+)$", RegexOptions.Multiline)]
+    [GeneratedRegex(@"^#:(?<kind>\w+) (?<value>.+)\n", RegexOptions.Multiline)]
     private static partial Regex Directive();
 }
