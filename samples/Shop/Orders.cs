@@ -1,3 +1,4 @@
+using System.ComponentModel.DataAnnotations;
 using System.Data.Common;
 using System.Text.Json;
 using System.Text.Json.Serialization;
@@ -7,19 +8,24 @@ using Backend.Toolkit.Webhooks.Delivery;
 namespace Shop;
 
 /// <summary>What a customer sends.</summary>
-internal sealed record NewOrder(string? Item, int Cents)
+internal sealed record NewOrder(
+    [property: Required, StringLength(NewOrder.MaxLength, MinimumLength = 1)] string Item,
+    [property: Range(1, NewOrder.MaxCents)] int Cents)
 {
+    public const int MaxLength = 100;
+    public const int MaxCents = 1_000_000;
+
     public Dictionary<string, string[]> Problems()
     {
         var problems = new Dictionary<string, string[]>();
-        if (string.IsNullOrWhiteSpace(Item) || Item.Length > 100)
+        if (string.IsNullOrWhiteSpace(Item) || Item.Length > MaxLength)
         {
-            problems["item"] = ["item must be a text of 1 to 100 characters."];
+            problems["item"] = [$"item must be a text of 1 to {MaxLength} characters."];
         }
 
-        if (Cents is < 1 or > 1_000_000)
+        if (Cents is < 1 or > MaxCents)
         {
-            problems["cents"] = [$"cents must be between 1 and 1000000, but is {Cents}."];
+            problems["cents"] = [$"cents must be between 1 and {MaxCents}, but is {Cents}."];
         }
 
         return problems;

@@ -79,7 +79,7 @@ internal sealed class PlaceOrder(DbConnection connection, PaymentsClient payment
         }
     }
 
-    private Order New(NewOrder request) => new(Guid.CreateVersion7(), request.Item!, request.Cents, OrderStatus.Pending, time.GetUtcNow());
+    private Order New(NewOrder request) => new(Guid.CreateVersion7(), request.Item, request.Cents, OrderStatus.Pending, time.GetUtcNow());
 
     private static IResult Problem(int status, string title, Order order) =>
         Results.Problem(statusCode: status, title: title, extensions: new Dictionary<string, object?> { ["orderId"] = order.Id, ["orderStatus"] = order.Status });

@@ -6,6 +6,7 @@
 //   --redis localhost:6379         shares the clients' limits with other shops on that Redis
 //   --postgres CONNECTION          keeps the orders, and the keys they were sent under, in a PostgreSQL that other shops may share
 //   --only payments                runs payments alone, --only customer the customer; --payments URL and --customer URL are shops' arguments for these
+//   --otlp http://127.0.0.1:4317   exports metrics and traces to that collector; alone: to that of OpenTelemetry's environment variables
 //   --urls http://127.0.0.1:6000   another address    --data FOLDER   keeps the orders in FOLDER/orders.db    --plain true   without the toolkit
 using Shop;
 
@@ -33,7 +34,7 @@ try
     await using WebApplication shop = ShopApplication.Build(args);
     await shop.StartAsync();
     Neighbours neighbours = shop.Services.GetRequiredService<Neighbours>();
-    Console.WriteLine($"shop      {shop.Urls.First()}  (POST /orders, GET /orders, GET /orders/ID, GET /state)");
+    Console.WriteLine($"shop      {shop.Urls.First()}  (POST /orders, GET /orders, GET /orders/ID, GET /state, GET /openapi/v1.json)");
     Console.WriteLine($"payments  {neighbours.Payments.OriginalString}  (POST /faults, GET /charges)");
     Console.WriteLine($"customer  {neighbours.Customer.OriginalString}  (GET /received, POST /broken?value=true)");
     Console.WriteLine("Ctrl-C stops it.");

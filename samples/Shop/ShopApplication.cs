@@ -30,7 +30,7 @@ internal static class ShopApplication
 {
     public static WebApplication Build(params string[] args)
     {
-        WebApplicationBuilder builder = WebApplication.CreateBuilder(new WebApplicationOptions { Args = args, ContentRootPath = AppContext.BaseDirectory });
+        WebApplicationBuilder builder = WebApplication.CreateBuilder(new WebApplicationOptions { Args = Otlp.Arguments(args), ContentRootPath = AppContext.BaseDirectory });
         ConfigurationManager configuration = builder.Configuration;
         IServiceCollection services = builder.Services;
         bool plain = configuration.GetValue<bool>("plain");
@@ -74,7 +74,8 @@ internal static class ShopApplication
         // Customers hear of orders out of the order's own transaction, and payments tells of its charges.
         services.AddWebhookDelivery((o, provider) => (o.Protect, o.Unprotect) = provider.GetRequiredService<ShopDatabase>().Protection());
         services.AddOptions<WebhookDeliveryOptions>().BindConfiguration("Webhooks").PostConfigure(o => o.Name = DashboardFeed.Deliveries);
-        services.AddWebhookReceiving(o => o.MaxRunTime = TimeSpan.FromSeconds(5));
+        services.AddWebhookReceiving();
+        services.AddOptions<WebhookReceivingOptions>().BindConfiguration("WebhookReceiving");
         services.AddWebhookVerifier("payments", (o, provider) => o.Keys.Add(new WebhookKey(provider.GetRequiredService<Neighbours>().PaymentsSecret)));
         services.AddWebhookReplayGuard("payments", (o, provider) => (o.Store, o.Lease) = (Webhooks.Over(provider.GetRequiredService<IIdempotencyStore>()), TimeSpan.FromSeconds(10)));
 
@@ -101,6 +102,10 @@ internal static class ShopApplication
 
         payments.UseSocketsHttpHandler((handler, _) => handler.PooledConnectionIdleTimeout = TimeSpan.FromSeconds(5)); // what a burst has opened
         payments.AddHttpMessageHandler(provider => new CountedAttempts(provider.GetRequiredService<Traffic>()));
+
+        // What it all says of itself: to a collector, when one is named, and to who writes a client.
+        Otlp.Add(services, configuration);
+        ApiDocument.Add(services);
 
         services.AddSingleton(TimeProvider.System);
         services.AddSingleton(_ => new ShopDatabase(configuration["data"], configuration["postgres"]));
@@ -130,7 +135,11 @@ internal static class ShopApplication
         services.AddHostedService(provider => provider.GetRequiredService<DashboardFeed>());
         services.AddProblemDetails();
         services.Configure<RouteHandlerOptions>(o => o.ThrowOnBadRequest = false); // 400 in development, too
-        services.ConfigureHttpJsonOptions(json => json.SerializerOptions.Converters.Add(new JsonStringEnumConverter(JsonNamingPolicy.CamelCase)));
+        services.ConfigureHttpJsonOptions(json =>
+        {
+            json.SerializerOptions.Converters.Add(new JsonStringEnumConverter(JsonNamingPolicy.CamelCase));
+            json.SerializerOptions.NumberHandling = JsonNumberHandling.Strict;
+        });
 
         WebApplication app = builder.Build();
         app.Services.GetRequiredService<ShopDatabase>();
@@ -146,21 +155,19 @@ internal static class ShopApplication
         app.Use(app.Services.GetRequiredService<LiveMetrics>().SeeBudgetAsync);
         app.UseWebhookVerification();
 
-        if (plain)
-        {
-            app.MapPost("/orders", (NewOrder request, PlaceOrder order, HttpContext context, CancellationToken cancellationToken) => order.PlainAsync(request, context, cancellationToken));
-        }
-        else
-        {
-            app.MapPost("/orders", (NewOrder request, PlaceOrder order, HttpContext context, CancellationToken cancellationToken) => order.OnceAsync(request, context, cancellationToken))
+        RouteHandlerBuilder place = plain
+            ? app.MapPost("/orders", (NewOrder request, PlaceOrder order, HttpContext context, CancellationToken cancellationToken) => order.PlainAsync(request, context, cancellationToken))
+            : app.MapPost("/orders", (NewOrder request, PlaceOrder order, HttpContext context, CancellationToken cancellationToken) => order.OnceAsync(request, context, cancellationToken))
                 .RequireIdempotency("orders");
-        }
-
+        place.WithSummary("Places an order and charges it.").Produces<Order>(StatusCodes.Status201Created).ProducesValidationProblem().Refuses(402, 502, 503, 504);
         app.MapGet("/orders", async (PageQuery query, StatusFilter? status, OrderStore orders, CancellationToken cancellationToken) =>
-            (await orders.PageAsync(query.Request, status?.Status, cancellationToken)).ToResult());
-        app.MapGet("/orders/{id:guid}", async (Guid id, OrderStore orders, CancellationToken cancellationToken) => await orders.FindAsync(id, cancellationToken) is { } order ? Results.Ok(order) : Results.NotFound());
+            (await orders.PageAsync(query.Request, status?.Status, cancellationToken)).ToResult())
+            .WithSummary("Lists orders, newest first: all, or those of a status.").Refuses(400);
+        app.MapGet("/orders/{id:guid}", async (Guid id, OrderStore orders, CancellationToken cancellationToken) => await orders.FindAsync(id, cancellationToken) is { } order ? Results.Ok(order) : Results.NotFound())
+            .WithSummary("Finds an order.").Produces<Order>().Refuses(404);
         Webhooks.Map(app);
-        app.MapGet("/state", State).DisableRateLimit();
+        app.MapGet("/state", State).WithSummary("Tells of the circuit, the retries and the answers so far.").DisableRateLimit();
+        app.MapOpenApi().DisableRateLimit().WithTimeoutBudget(TimeSpan.FromSeconds(30)); // it is put together when it is first asked for
         Dashboard.Map(app);
         return app;
 

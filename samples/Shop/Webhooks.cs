@@ -32,7 +32,7 @@ internal static class Webhooks
             }
 
             return Results.Ok();
-        }).VerifyWebhook("payments").DisableRateLimit();
+        }).VerifyWebhook("payments").DisableRateLimit().WithSummary("Hears from payments of a charge.").Produces(StatusCodes.Status200OK);
 
         app.MapPost("/webhooks/endpoints", async (NewEndpoint request, WebhookEndpoints endpoints, CancellationToken cancellationToken) =>
         {
@@ -45,11 +45,12 @@ internal static class Webhooks
             {
                 return Results.Problem(statusCode: StatusCodes.Status400BadRequest, title: "This endpoint is refused.", detail: refused.Message);
             }
-        });
+        }).WithSummary("Adds an endpoint that hears of orders.").Produces<CreatedEndpoint>(StatusCodes.Status201Created);
         app.MapPost("/webhooks/{delivery:long}/resend", async (long delivery, HttpContext context, WebhookDeliveries deliveries, CancellationToken cancellationToken) =>
             context.Request.Headers["Sec-Fetch-Site"] == "cross-site" ? Results.StatusCode(StatusCodes.Status403Forbidden)
             : await deliveries.RedriveAsync(delivery, cancellationToken) || await deliveries.ResendAsync(delivery, cancellationToken) ? Results.Redirect("/webhooks")
-            : Results.NotFound());
+            : Results.NotFound())
+            .WithSummary("Sends a webhook again, and leads back to the page.").Produces(StatusCodes.Status302Found).Refuses(403, 404);
         app.MapGet("/webhooks", async (WebhookEndpoints endpoints, WebhookDeliveries deliveries, CancellationToken cancellationToken) =>
         {
             IReadOnlyList<WebhookEndpoint> all = await endpoints.ListAsync(Subscriptions.Audience, cancellationToken: cancellationToken);
@@ -60,7 +61,7 @@ internal static class Webhooks
             }
 
             return Results.Content(Page(all, newest), "text/html; charset=utf-8");
-        }).DisableRateLimit();
+        }).DisableRateLimit().ExcludeFromDescription();
     }
 
     /// <summary>Shops that share their keys share what they have received, too. A kill forgets nothing, and what is remembered takes no memory.</summary>

@@ -27,7 +27,7 @@ public sealed class InstancesTests(PostgreSqlServer postgreSql) : IDisposable
     [Fact]
     public async Task Two_shops_share_limits_keys_and_deliveries_and_what_one_enqueued_is_delivered_although_it_is_killed()
     {
-        string database = await OnceTests.NewDatabaseAsync(postgreSql);
+        string database = await postgreSql.NewDatabaseAsync();
         await using RedisServer redis = await RedisServer.StartAsync();
         string[] urls = [$"http://127.0.0.1:{ShopProcess.LastingPort()}", $"http://127.0.0.1:{ShopProcess.LastingPort()}"];
         await using ShopProcess payments = await ShopProcess.StartAsync(["--only=payments", $"--data={_folder}/payments", $"--shops={urls[0]},{urls[1]}", PaymentsSecret, .. Patient]);

@@ -1,7 +1,6 @@
 using System.Diagnostics;
 using System.Net;
 using Backend.Toolkit.Tests;
-using Npgsql;
 
 [assembly: AssemblyFixture(typeof(PostgreSqlServer))]
 
@@ -15,7 +14,7 @@ public sealed class OnceTests(PostgreSqlServer postgreSql)
     [InlineData(true)]
     public async Task An_order_that_is_sent_twice_is_placed_and_charged_once_and_answered_the_same(bool inPostgreSql)
     {
-        await using RunningShop shop = await RunningShop.StartAsync(inPostgreSql ? [$"--postgres={await NewDatabaseAsync(postgreSql)}"] : []);
+        await using RunningShop shop = await RunningShop.StartAsync(inPostgreSql ? [$"--postgres={await postgreSql.NewDatabaseAsync()}"] : []);
 
         using HttpResponseMessage first = await shop.OrderAsync(key: "\"one\"");
         using HttpResponseMessage repeat = await shop.OrderAsync(key: "one");
@@ -33,7 +32,7 @@ public sealed class OnceTests(PostgreSqlServer postgreSql)
     [Fact]
     public async Task Shops_on_one_PostgreSQL_place_an_order_once_between_them()
     {
-        string database = await NewDatabaseAsync(postgreSql);
+        string database = await postgreSql.NewDatabaseAsync();
         await using RunningShop one = await RunningShop.StartAsync($"--postgres={database}", "--Idempotency:orders:MaxWait=00:00:20");
         await using RunningShop two = await RunningShop.StartAsync($"--postgres={database}", "--Idempotency:orders:MaxWait=00:00:20");
         await one.TellPaymentsAsync("slow", delayMs: 200);
@@ -119,14 +118,5 @@ public sealed class OnceTests(PostgreSqlServer postgreSql)
 
         with.Should().Be((1, 1));
         without.Should().Be((3, 3));
-    }
-
-    internal static async Task<string> NewDatabaseAsync(PostgreSqlServer postgreSql)
-    {
-        string name = $"shop_{Guid.NewGuid():N}";
-        await using NpgsqlConnection connection = await postgreSql.ConnectAsync();
-        await using var create = new NpgsqlCommand($"CREATE DATABASE {name}", connection);
-        await create.ExecuteNonQueryAsync();
-        return new NpgsqlConnectionStringBuilder(postgreSql.ConnectionString()) { Database = name, MaxPoolSize = 20 }.ToString();
     }
 }

@@ -5,10 +5,10 @@ internal static class RealTime
 {
     /// <param name="condition">Asked every 20 ms.</param>
     /// <param name="what">What is waited for.</param>
-    /// <param name="patience">Default: 15 s.</param>
+    /// <param name="patience">Default: 60 s.</param>
     public static async Task UntilAsync(Func<Task<bool>> condition, string what, TimeSpan? patience = null)
     {
-        TimeSpan longest = patience ?? TimeSpan.FromSeconds(15);
+        TimeSpan longest = patience ?? TimeSpan.FromSeconds(60);
         using var limit = new CancellationTokenSource(longest, TimeProvider.System);
         while (!await condition())
         {

@@ -25,6 +25,8 @@ internal sealed class RunningShop : IAsyncDisposable
         Customer = new HttpClient { BaseAddress = app.Services.GetRequiredService<Neighbours>().Customer, Timeout = TimeSpan.FromSeconds(15) };
     }
 
+    public IServiceProvider Services => _app.Services;
+
     public HttpClient Client { get; }
 
     public HttpClient Payments { get; }
