@@ -332,7 +332,7 @@ public sealed partial class OpenApiTests(PostgreSqlServer postgreSql)
     private static void Sign(RunningShop shop, HttpRequestHeaders headers, string id, string body)
     {
         var options = new WebhookSignerOptions();
-        options.Keys.Add(new WebhookKey(shop.Services.GetRequiredService<Subscriptions>().PaymentsSecret));
+        options.Keys.Add(new WebhookKey(shop.Services.GetRequiredService<Neighbours>().PaymentsSecret));
         new WebhookSigner(options).Sign(headers, static (headers, name, value) => headers.TryAddWithoutValidation(name, value.ToString()), id, Encoding.UTF8.GetBytes(body));
     }
 
