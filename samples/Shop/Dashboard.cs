@@ -33,18 +33,23 @@ internal static class Dashboard
 
             context.Response.RegisterForDispose(seat);
             return TypedResults.ServerSentEvents(feed.ReadAsync(context.RequestAborted));
-        }).DisableRateLimit().WithTimeoutBudget(Timeout.InfiniteTimeSpan);
+        }).WithSummary("Tells what the dashboard shows, once a second, until either side ends it.").Produces(StatusCodes.Status200OK, contentType: "text/event-stream").Refuses(503)
+            .DisableRateLimit().WithTimeoutBudget(Timeout.InfiniteTimeSpan);
 
-        RouteGroupBuilder group = app.MapGroup("/controls").DisableRateLimit().AddEndpointFilter(FromHereOnlyAsync);
-        group.MapPost("/payments", (JsonElement fault, Controls controls, CancellationToken cancellationToken) => controls.TellPaymentsAsync(fault, cancellationToken));
+        RouteGroupBuilder group = app.MapGroup("/controls").DisableRateLimit().AddEndpointFilter(FromHereOnlyAsync).ProducesProblem(StatusCodes.Status403Forbidden);
+        group.MapPost("/payments", (JsonElement fault, Controls controls, CancellationToken cancellationToken) => controls.TellPaymentsAsync(fault, cancellationToken))
+            .WithSummary("Tells payments what to do wrong.").Produces<Fault>().ProducesValidationProblem().Refuses(502);
         group.MapPost("/customer", async (CustomerTold told, Controls controls, CancellationToken cancellationToken) => told.Broken is { } broken
             ? await controls.TellCustomerAsync(broken, cancellationToken)
-            : Results.ValidationProblem(new Dictionary<string, string[]> { ["broken"] = ["broken must be true or false, but is missing."] }));
+            : Results.ValidationProblem(new Dictionary<string, string[]> { ["broken"] = ["broken must be true or false, but is missing."] }))
+            .WithSummary("Tells the customer whether to fail.").Produces<bool>().ProducesValidationProblem().Refuses(502);
         group.MapPost("/load", (Load load, LoadRun run) => load.Problems() is { Count: > 0 } problems ? Results.ValidationProblem(problems)
             : run.TryStart(load) ? Results.Accepted(value: run.State)
-            : Results.Problem(statusCode: StatusCodes.Status409Conflict, title: "A load runs.", detail: "At most one load may run at a time. Stop it, or wait for its end."));
+            : Results.Problem(statusCode: StatusCodes.Status409Conflict, title: "A load runs.", detail: "At most one load may run at a time. Stop it, or wait for its end."))
+            .WithSummary("Starts a load of orders.").Produces<LoadState>(StatusCodes.Status202Accepted).ProducesValidationProblem().Refuses(409);
         group.MapDelete("/load", (LoadRun run) => run.TryStop() ? Results.Accepted(value: run.State)
-            : Results.Problem(statusCode: StatusCodes.Status409Conflict, title: "No load runs.", detail: "Only a load that runs can be stopped. Start one."));
+            : Results.Problem(statusCode: StatusCodes.Status409Conflict, title: "No load runs.", detail: "Only a load that runs can be stopped. Start one."))
+            .WithSummary("Stops the load.").Produces<LoadState>(StatusCodes.Status202Accepted).Refuses(409);
     }
 
     private static void MapFile(WebApplication app, string path, string name, string type)

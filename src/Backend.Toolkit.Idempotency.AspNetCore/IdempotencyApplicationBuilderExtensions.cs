@@ -18,11 +18,17 @@ public static class IdempotencyApplicationBuilderExtensions
     {
         ArgumentNullException.ThrowIfNull(app);
         IServiceProvider services = app.ApplicationServices;
-        HttpIdempotencyInForce inForce = services.GetService<HttpIdempotencyInForce>()
-            ?? throw new InvalidOperationException("UseIdempotency() needs services that are missing. Call services.AddHttpIdempotency().");
-        var operations = new EndpointOperations(services);
-        TimeProvider time = services.GetService<TimeProvider>() ?? TimeProvider.System;
-        ILogger<IdempotencyMiddleware>? logger = services.GetService<ILogger<IdempotencyMiddleware>>();
-        return app.Use(next => new IdempotencyMiddleware(next, inForce, operations, time, logger).InvokeAsync);
+        if (!services.GetRequiredService<IServiceProviderIsService>().IsService(typeof(HttpIdempotencyInForce)))
+        {
+            throw new InvalidOperationException("UseIdempotency() needs services that are missing. Call services.AddHttpIdempotency().");
+        }
+
+        // When the application starts, all options were validated: bad ones here do not hide those of others.
+        return app.Use(next => new IdempotencyMiddleware(
+            next,
+            services.GetRequiredService<HttpIdempotencyInForce>(),
+            new EndpointOperations(services),
+            services.GetService<TimeProvider>() ?? TimeProvider.System,
+            services.GetService<ILogger<IdempotencyMiddleware>>()).InvokeAsync);
     }
 }

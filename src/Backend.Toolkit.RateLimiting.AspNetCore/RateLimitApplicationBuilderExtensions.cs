@@ -18,7 +18,7 @@ public static class RateLimitApplicationBuilderExtensions
     /// <param name="cost">What a request costs under <paramref name="policy"/>, in permits; default one.</param>
     /// <param name="onRefused">Writes the body of a refusal, whose status and headers are set, in place of the problem details. When it throws, that is logged and the problem details are written.</param>
     /// <returns>The application.</returns>
-    /// <exception cref="InvalidOperationException"><c>AddRateLimits</c> was not called, or there is no policy of that name.</exception>
+    /// <exception cref="InvalidOperationException"><c>AddRateLimits</c> was not called, or, thrown when the application starts, there is no policy of that name.</exception>
     public static IApplicationBuilder UseRateLimits(
         this IApplicationBuilder app,
         string? policy = null,
@@ -30,9 +30,13 @@ public static class RateLimitApplicationBuilderExtensions
         RateLimitGuard guard = services.GetServices<MatcherPolicy>().OfType<RateLimitGuard>().FirstOrDefault()
             ?? throw new InvalidOperationException("UseRateLimits() needs services that are missing. Call services.AddRateLimits().");
         var policies = new EndpointPolicies(services, policy, cost);
-        policies.Of(null);
         guard.IsEverywhere |= policy is not null;
         ILogger<RateLimitMiddleware>? logger = services.GetService<ILogger<RateLimitMiddleware>>();
-        return app.Use(next => new RateLimitMiddleware(next, policies, onRefused, logger).InvokeAsync);
+        return app.Use(next =>
+        {
+            // When the application starts, all options were validated: bad ones here do not hide those of others.
+            policies.Of(null);
+            return new RateLimitMiddleware(next, policies, onRefused, logger).InvokeAsync;
+        });
     }
 }

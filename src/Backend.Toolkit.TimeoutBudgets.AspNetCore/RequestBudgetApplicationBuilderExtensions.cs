@@ -15,24 +15,29 @@ public static class RequestBudgetApplicationBuilderExtensions
     /// </summary>
     /// <param name="app">The application.</param>
     /// <returns>The application.</returns>
-    /// <exception cref="OptionsValidationException">The options are invalid; the message has all <see cref="RequestBudgetOptions.Problems"/>.</exception>
+    /// <exception cref="OptionsValidationException">The options are invalid, which is thrown when the application starts; the message has all <see cref="RequestBudgetOptions.Problems"/>.</exception>
     public static IApplicationBuilder UseTimeoutBudgets(this IApplicationBuilder app)
     {
         ArgumentNullException.ThrowIfNull(app);
         IServiceProvider services = app.ApplicationServices;
-        var monitor = services.GetService<IOptionsMonitor<RequestBudgetOptions>>();
-        var inForce = new BudgetsInForce(
-            monitor?.CurrentValue ?? new RequestBudgetOptions(), services.GetService<TimeProvider>(), services.GetService<ILogger<TimeoutBudgetMiddleware>>());
-        monitor?.OnChange((options, name) =>
-        {
-            if (string.IsNullOrEmpty(name))
-            {
-                inForce.Update(options);
-            }
-        });
 
-        // A reload may have come before anybody listened.
-        inForce.Update(monitor?.CurrentValue ?? new RequestBudgetOptions());
-        return app.Use(next => new TimeoutBudgetMiddleware(next, inForce).InvokeAsync);
+        // When the application starts, all options were validated: bad ones here do not hide those of others.
+        return app.Use(next =>
+        {
+            var monitor = services.GetService<IOptionsMonitor<RequestBudgetOptions>>();
+            var inForce = new BudgetsInForce(
+                monitor?.CurrentValue ?? new RequestBudgetOptions(), services.GetService<TimeProvider>(), services.GetService<ILogger<TimeoutBudgetMiddleware>>());
+            monitor?.OnChange((options, name) =>
+            {
+                if (string.IsNullOrEmpty(name))
+                {
+                    inForce.Update(options);
+                }
+            });
+
+            // A reload may have come before anybody listened.
+            inForce.Update(monitor?.CurrentValue ?? new RequestBudgetOptions());
+            return new TimeoutBudgetMiddleware(next, inForce).InvokeAsync;
+        });
     }
 }

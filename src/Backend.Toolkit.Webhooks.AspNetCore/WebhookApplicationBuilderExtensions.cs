@@ -18,11 +18,17 @@ public static class WebhookApplicationBuilderExtensions
     {
         ArgumentNullException.ThrowIfNull(app);
         IServiceProvider services = app.ApplicationServices;
-        WebhookReceivingInForce inForce = services.GetService<WebhookReceivingInForce>()
-            ?? throw new InvalidOperationException("UseWebhookVerification() needs services that are missing. Call services.AddWebhookReceiving().");
-        var receivers = services.GetRequiredService<Receivers>();
-        TimeProvider time = services.GetService<TimeProvider>() ?? TimeProvider.System;
-        ILogger<WebhookMiddleware>? logger = services.GetService<ILogger<WebhookMiddleware>>();
-        return app.Use(next => new WebhookMiddleware(next, inForce, receivers, time, logger).InvokeAsync);
+        if (!services.GetRequiredService<IServiceProviderIsService>().IsService(typeof(WebhookReceivingInForce)))
+        {
+            throw new InvalidOperationException("UseWebhookVerification() needs services that are missing. Call services.AddWebhookReceiving().");
+        }
+
+        // When the application starts, all options were validated: bad ones here do not hide those of others.
+        return app.Use(next => new WebhookMiddleware(
+            next,
+            services.GetRequiredService<WebhookReceivingInForce>(),
+            services.GetRequiredService<Receivers>(),
+            services.GetService<TimeProvider>() ?? TimeProvider.System,
+            services.GetService<ILogger<WebhookMiddleware>>()).InvokeAsync);
     }
 }

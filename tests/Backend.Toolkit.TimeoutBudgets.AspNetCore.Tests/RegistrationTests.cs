@@ -43,9 +43,9 @@ public sealed class RegistrationTests
     {
         ServiceProvider services = new ServiceCollection().Configure<RequestBudgetOptions>(o => o.Maximum = TimeSpan.Zero).BuildServiceProvider();
 
-        Action use = () => new ApplicationBuilder(services).UseTimeoutBudgets();
+        Action build = () => new ApplicationBuilder(services).UseTimeoutBudgets().Build();
 
-        use.Should().Throw<OptionsValidationException>().WithMessage("request: Maximum must be*");
+        build.Should().Throw<OptionsValidationException>().WithMessage("request: Maximum must be*");
     }
 
     [Fact]

@@ -91,7 +91,7 @@ if (redis is not null)
 if (postgres is not null)
 {
     stores.Add("postgres");
-    services.AddSingleton(_ => new NpgsqlSlimDataSourceBuilder(postgres).Build());
+    services.AddSingleton(_ => new NpgsqlSlimDataSourceBuilder(postgres).EnableArrays().Build());
     services.AddPostgreSqlIdempotencyStore("postgres", o => o.Table = builder.Configuration["IdempotencyStores:postgres:Table"] ?? o.Table);
     services.AddPostgreSqlWebhookDeliveryStore();
 }

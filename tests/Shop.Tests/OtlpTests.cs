@@ -72,6 +72,8 @@ public sealed class OtlpTests(PostgreSqlServer postgreSql)
         await using Collector collector = await Collector.StartAsync();
         await using RedisServer redis = await RedisServer.StartAsync();
         await using RunningShop shop = await StartAsync(collector, $"--redis={redis.ConnectionString}", $"--postgres={await postgreSql.NewDatabaseAsync()}");
+        await using RunningShop alone = await StartAsync(collector); // its limits are its own
+        using HttpResponseMessage counted = await alone.Client.GetAsync("orders");
         using HttpResponseMessage paid = await shop.OrderAsync();
         using HttpResponseMessage foreign = await shop.Client.GetAsync("orders?cursor=made-up");
         using var hurry = new HttpRequestMessage(HttpMethod.Get, "orders") { Headers = { { "Timeout-Budget", "0" } } };
