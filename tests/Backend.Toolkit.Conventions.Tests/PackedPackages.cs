@@ -12,7 +12,7 @@ namespace Backend.Toolkit.Conventions.Tests;
 /// </summary>
 public sealed partial class PackedPackages : IDisposable
 {
-    private static TimeSpan Limit { get; } = TimeSpan.FromMinutes(3);
+    private static TimeSpan Limit { get; } = TimeSpan.FromMinutes(10);
     private static string Configuration { get; } = typeof(PackedPackages).Assembly.GetCustomAttribute<AssemblyConfigurationAttribute>()!.Configuration;
 
     private readonly string _folder = Directory.CreateTempSubdirectory("backend-toolkit-").FullName;
