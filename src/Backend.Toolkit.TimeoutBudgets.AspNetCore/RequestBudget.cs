@@ -13,17 +13,20 @@ namespace Backend.Toolkit.TimeoutBudgets.AspNetCore;
 /// </summary>
 internal sealed class RequestBudget : IHttpResponseBodyFeature
 {
-    private const int Open = 0;
-    private const int Started = 1;
-    private const int Closed = 2;
+    private const byte Open = 0;
+    private const byte Started = 1;
+    private const byte Closed = 2;
 
     private static readonly ProblemAnswer SpentAnswer = new(
         StatusCodes.Status504GatewayTimeout, "Gateway Timeout", "15.6.5", "The timeout budget of the request ran out before it was answered.");
 
     private readonly HttpContext _context;
+
+    /// <summary>What the expiry uses, while the handler runs: the context is not thread-safe, not even for who only reads.</summary>
+    private readonly IHttpResponseFeature _response;
+    private readonly IHttpRequestLifetimeFeature _lifetime;
     private readonly CancellationToken _client;
     private readonly TimeoutBudget _budget;
-    private readonly string _name;
     private readonly TimeProvider _timeProvider;
     private readonly KeyValuePair<string, StringValues>[]? _outerHeaders;
 
@@ -45,7 +48,7 @@ internal sealed class RequestBudget : IHttpResponseBodyFeature
     private GatedWriter? _writer;
 
     /// <summary>Changed by compare-and-swap only: the handler that starts and the expiry that closes may meet.</summary>
-    private int _state;
+    private byte _state;
 
     private volatile bool _aborted;
     private volatile bool _completed;
@@ -55,14 +58,15 @@ internal sealed class RequestBudget : IHttpResponseBodyFeature
     private bool _mayAskForNoRetry;
     private KeyValuePair<string, StringValues>[]? _answerHeaders;
 
-    public RequestBudget(HttpContext context, TimeoutBudget budget, EndpointBudget? endpoint, string name, TimeProvider timeProvider)
+    public RequestBudget(HttpContext context, TimeoutBudget budget, EndpointBudget? endpoint, TimeProvider timeProvider)
     {
         _context = context;
         _budget = _current = budget;
         _endpoint = endpoint;
-        _name = name;
         _timeProvider = timeProvider;
         _client = context.RequestAborted;
+        _response = context.Features.GetRequiredFeature<IHttpResponseFeature>();
+        _lifetime = context.Features.GetRequiredFeature<IHttpRequestLifetimeFeature>();
         context.RequestAborted = budget.Token;
         context.Features.Set(this);
         if (!context.Response.HasStarted)
@@ -76,7 +80,7 @@ internal sealed class RequestBudget : IHttpResponseBodyFeature
         PutGate();
     }
 
-    private enum Outcome
+    private enum Outcome : byte
     {
         /// <summary>Whatever the handler did goes on.</summary>
         Passed,
@@ -107,7 +111,7 @@ internal sealed class RequestBudget : IHttpResponseBodyFeature
         }
 
         _endpoint = endpoint;
-        var shorter = TimeoutBudget.Start(endpoint.Maximum, _name, _timeProvider);
+        var shorter = TimeoutBudget.Start(endpoint.Maximum, _budget.Name, _timeProvider);
         (_shorter ??= []).Add(shorter);
         _current = shorter;
         _context.RequestAborted = shorter.Token;
@@ -184,7 +188,7 @@ internal sealed class RequestBudget : IHttpResponseBodyFeature
         switch (_outcome)
         {
             case Outcome.ClientClosed:
-                Telemetry.ClientClosed(_name);
+                Telemetry.ClientClosed(_budget.Name);
                 if (!started)
                 {
                     PutHeaders(_outerHeaders);
@@ -193,11 +197,11 @@ internal sealed class RequestBudget : IHttpResponseBodyFeature
 
                 break;
             case Outcome.Expired when started || IsStarted:
-                Telemetry.Expired(_name, aborted: true);
+                Telemetry.Expired(_budget.Name, aborted: true);
                 Abort();
                 break;
             case Outcome.Expired:
-                Telemetry.Expired(_name, aborted: false);
+                Telemetry.Expired(_budget.Name, aborted: false);
                 PutHeaders(_outerHeaders);
                 if (_context.Features.Get<IHttpResponseTrailersFeature>() is { Trailers: { IsReadOnly: false } trailers })
                 {
@@ -231,7 +235,7 @@ internal sealed class RequestBudget : IHttpResponseBodyFeature
     internal bool TryPass()
     {
         bool late = !_ended && (_current.IsExpired || _client.IsCancellationRequested);
-        int state = Interlocked.CompareExchange(ref _state, late ? Closed : Started, Open);
+        byte state = Interlocked.CompareExchange(ref _state, late ? Closed : Started, Open);
         if (state == Closed || late)
         {
             if (state == Started)
@@ -278,7 +282,7 @@ internal sealed class RequestBudget : IHttpResponseBodyFeature
     /// <summary>On the thread pool; or, when the client has gone, where that was found out.</summary>
     private void OnExpiry()
     {
-        if (_current.IsExpired && (Interlocked.CompareExchange(ref _state, Closed, Open) == Started || _context.Response.HasStarted))
+        if (_current.IsExpired && (Interlocked.CompareExchange(ref _state, Closed, Open) == Started || _response.HasStarted))
         {
             AbortIfExpired();
         }
@@ -296,7 +300,7 @@ internal sealed class RequestBudget : IHttpResponseBodyFeature
     {
         // Before the token of the client fires, which this does too.
         _aborted = true;
-        _context.Abort();
+        _lifetime.Abort();
     }
 
     /// <summary>The handler has returned in time: no expiry cuts its response from now on, unless one was faster.</summary>

@@ -36,7 +36,7 @@ internal sealed class TimeoutBudgetMiddleware(RequestDelegate next, BudgetsInFor
 
         TimeSpan maximum = endpoint?.Maximum ?? settings.Maximum;
         TimeSpan total = given is { } time && (time < maximum || maximum == Timeout.InfiniteTimeSpan) ? time : maximum;
-        var budget = new RequestBudget(context, TimeoutBudget.Start(total, settings.Name, inForce.TimeProvider, context.RequestAborted), endpoint, settings.Name, inForce.TimeProvider);
+        var budget = new RequestBudget(context, TimeoutBudget.Start(total, settings.Name, inForce.TimeProvider, context.RequestAborted), endpoint, inForce.TimeProvider);
         try
         {
             Task pending = next(context);

@@ -1,8 +1,12 @@
+using System.Collections;
+using System.Collections.Concurrent;
 using System.Net;
 using System.Text;
 using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Http;
 using Microsoft.AspNetCore.Http.Features;
+using Microsoft.Extensions.DependencyInjection;
+using Microsoft.Extensions.Time.Testing;
 
 namespace Backend.Toolkit.TimeoutBudgets.AspNetCore.Tests;
 
@@ -294,6 +298,31 @@ public sealed class LateWriteTests
         }
     }
 
+    [Fact]
+    public async Task The_expiry_looks_nothing_up_in_the_context_that_the_handler_uses_at_the_same_time()
+    {
+        var time = new FakeTimeProvider();
+        var features = new WatchedFeatures();
+        var lifetime = new Lifetime();
+        features.Set<IHttpRequestFeature>(new HttpRequestFeature { Headers = { ["Timeout-Budget"] = "100" } });
+        features.Set<IHttpResponseFeature>(new StartedResponse());
+        features.Set<IHttpResponseBodyFeature>(new StreamResponseBodyFeature(Stream.Null));
+        features.Set<IHttpRequestLifetimeFeature>(lifetime);
+        await using ServiceProvider services = new ServiceCollection().AddSingleton<TimeProvider>(time).AddTimeoutBudgets().BuildServiceProvider();
+        var goOn = new TaskCompletionSource();
+        IApplicationBuilder app = new ApplicationBuilder(services).UseTimeoutBudgets();
+        app.Run(_ => goOn.Task);
+        Task run = app.Build()(new DefaultHttpContext(features));
+
+        features.StartToWatch();
+        time.Advance(TimeSpan.FromMilliseconds(100));
+        await lifetime.Aborted.Task.Soon();
+
+        features.Found.Should().BeEmpty();
+        goOn.SetResult();
+        await run.Soon();
+    }
+
     private static async Task WriteAsync(HttpContext context, string how, string file)
     {
         HttpResponse response = context.Response;
@@ -369,5 +398,64 @@ public sealed class LateWriteTests
         await _inside.Task.Soon();
         server.Time.Advance(TimeSpan.FromMilliseconds(100));
         return await pending.Soon();
+    }
+
+    private sealed class Lifetime : IHttpRequestLifetimeFeature
+    {
+        public TaskCompletionSource Aborted { get; } = new();
+
+        public CancellationToken RequestAborted { get; set; }
+
+        public void Abort() => Aborted.TrySetResult();
+    }
+
+    private sealed class StartedResponse : HttpResponseFeature
+    {
+        public override bool HasStarted => true;
+    }
+
+    /// <summary>Notes what is looked up, from a moment on.</summary>
+    private sealed class WatchedFeatures : IFeatureCollection
+    {
+        private readonly FeatureCollection _inner = new();
+        private int _revision;
+        private bool _watches;
+
+        public ConcurrentQueue<string> Found { get; } = new();
+
+        public bool IsReadOnly => false;
+
+        public int Revision => _inner.Revision + _revision;
+
+        public object? this[Type key]
+        {
+            get => _inner[Noted(key)];
+            set => _inner[key] = value;
+        }
+
+        /// <summary>Whoever remembers what was found before looks again.</summary>
+        public void StartToWatch()
+        {
+            _revision++;
+            _watches = true;
+        }
+
+        public TFeature? Get<TFeature>() => (TFeature?)this[typeof(TFeature)];
+
+        public void Set<TFeature>(TFeature? instance) => this[typeof(TFeature)] = instance;
+
+        public IEnumerator<KeyValuePair<Type, object>> GetEnumerator() => _inner.GetEnumerator();
+
+        IEnumerator IEnumerable.GetEnumerator() => GetEnumerator();
+
+        private Type Noted(Type key)
+        {
+            if (_watches)
+            {
+                Found.Enqueue(key.Name);
+            }
+
+            return key;
+        }
     }
 }
