@@ -18,7 +18,7 @@ public static class IdempotencyApplicationBuilderExtensions
     {
         ArgumentNullException.ThrowIfNull(app);
         IServiceProvider services = app.ApplicationServices;
-        if (!services.GetRequiredService<IServiceProviderIsService>().IsService(typeof(HttpIdempotencyInForce)))
+        if (services.GetService<IServiceProviderIsService>()?.IsService(typeof(HttpIdempotencyInForce)) == false)
         {
             throw new InvalidOperationException("UseIdempotency() needs services that are missing. Call services.AddHttpIdempotency().");
         }

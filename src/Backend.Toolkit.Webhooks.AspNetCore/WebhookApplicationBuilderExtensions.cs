@@ -18,7 +18,7 @@ public static class WebhookApplicationBuilderExtensions
     {
         ArgumentNullException.ThrowIfNull(app);
         IServiceProvider services = app.ApplicationServices;
-        if (!services.GetRequiredService<IServiceProviderIsService>().IsService(typeof(WebhookReceivingInForce)))
+        if (services.GetService<IServiceProviderIsService>()?.IsService(typeof(WebhookReceivingInForce)) == false)
         {
             throw new InvalidOperationException("UseWebhookVerification() needs services that are missing. Call services.AddWebhookReceiving().");
         }

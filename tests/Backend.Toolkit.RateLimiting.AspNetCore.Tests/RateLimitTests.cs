@@ -1,6 +1,7 @@
 using System.Net;
 using System.Net.Http.Json;
 using System.Text.Json;
+using Backend.Toolkit.Tests;
 using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Hosting;
 using Microsoft.AspNetCore.Http;
@@ -251,6 +252,22 @@ public sealed class RateLimitTests
     }
 
     [Fact]
+    public async Task A_limit_that_is_wrong_does_not_hide_what_else_is_wrong()
+    {
+        Func<Task> start = () => Server.StartAsync(
+            app => app.UseRateLimits("app"),
+            services =>
+            {
+                services.AddTokenBucketLimiter<HttpContext>("app", RateLimitKeys.IpPrefix, o => o.Limits.Add(new RateLimit(0, TimeSpan.FromSeconds(1))));
+                services.AddOptions<CookiePolicyOptions>().Validate(_ => false, "something else").ValidateOnStart();
+            },
+            use: false);
+
+        (await start.Should().ThrowAsync<AggregateException>()).Which.InnerExceptions.Select(inner => inner.Message).Should().HaveCount(2)
+            .And.ContainMatch("app: *").And.Contain("something else");
+    }
+
+    [Fact]
     public async Task A_limiter_with_a_queue_makes_the_request_wait_and_a_client_that_leaves_charges_nothing()
     {
         await using Server server = await Server.StartAsync(
@@ -362,29 +379,5 @@ internal sealed class Server : IAsyncDisposable
         Client.Dispose();
         await _app.StopAsync().WaitAsync(TimeSpan.FromSeconds(15));
         await _app.DisposeAsync();
-    }
-
-    private sealed class ErrorLog : ILoggerProvider, ILogger
-    {
-        public System.Collections.Concurrent.ConcurrentQueue<string> Entries { get; } = new();
-
-        public ILogger CreateLogger(string categoryName) => this;
-
-        public IDisposable? BeginScope<TState>(TState state)
-            where TState : notnull => null;
-
-        public bool IsEnabled(LogLevel logLevel) => logLevel >= LogLevel.Error;
-
-        public void Log<TState>(LogLevel logLevel, EventId eventId, TState state, Exception? exception, Func<TState, Exception?, string> formatter)
-        {
-            if (IsEnabled(logLevel))
-            {
-                Entries.Enqueue($"{formatter(state, exception)} {exception}");
-            }
-        }
-
-        public void Dispose()
-        {
-        }
     }
 }

@@ -1,4 +1,5 @@
 using System.Collections.Concurrent;
+using Backend.Toolkit.Tests;
 using Microsoft.AspNetCore.Builder;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Logging;
@@ -84,7 +85,7 @@ public sealed class SoakTests(ITestOutputHelper output) : IDisposable
         try
         {
             await using WebApplication shop = ShopApplication.Build(["--urls=http://127.0.0.1:0", $"--data={_folder}", "--Logging:LogLevel:Backend.Toolkit=Warning", "--Logging:Console:LogLevel:Default=None", .. Impatient, .. Schedule(50)]);
-            using var errors = new Errors();
+            using var errors = new ErrorLog();
             shop.Services.GetRequiredService<ILoggerFactory>().AddProvider(errors);
             await shop.StartAsync();
             Neighbours neighbours = shop.Services.GetRequiredService<Neighbours>();
@@ -116,7 +117,7 @@ public sealed class SoakTests(ITestOutputHelper output) : IDisposable
             output.WriteLine($"Heap {early / 1024} KiB after {WarmUp}, {late / 1024} KiB after {Duration}: {(double)late / early:0.000}. Sockets {idle} idle, {after} after the load.");
 
             string.Join('\n', books.Offences()).Should().BeEmpty();
-            errors.Lines.Where(IsBug).Should().BeEmpty();
+            errors.Entries.Where(IsBug).Should().BeEmpty();
             ((double)late / early).Should().BeLessThanOrEqualTo(1.1);
             await shop.StopAsync();
         }
@@ -214,29 +215,5 @@ public sealed class SoakTests(ITestOutputHelper output) : IDisposable
         }
 
         return dead.Count;
-    }
-
-    private sealed class Errors : ILoggerProvider, ILogger
-    {
-        public ConcurrentQueue<string> Lines { get; } = new();
-
-        public ILogger CreateLogger(string categoryName) => this;
-
-        public IDisposable? BeginScope<TState>(TState state)
-            where TState : notnull => null;
-
-        public bool IsEnabled(LogLevel logLevel) => logLevel >= LogLevel.Error;
-
-        public void Log<TState>(LogLevel logLevel, EventId eventId, TState state, Exception? exception, Func<TState, Exception?, string> formatter)
-        {
-            if (IsEnabled(logLevel))
-            {
-                Lines.Enqueue($"{formatter(state, exception)} {exception}");
-            }
-        }
-
-        public void Dispose()
-        {
-        }
     }
 }
