@@ -130,17 +130,7 @@ public static class CircuitBreakerServiceCollectionExtensions
     {
         var monitor = provider.GetRequiredService<IOptionsMonitor<CircuitBreakerOptions>>();
         var breaker = new CircuitBreaker(monitor.Get(name), provider.GetService<TimeProvider>(), provider.GetService<ILogger<CircuitBreaker>>());
-        monitor.OnChange((options, changed) =>
-        {
-            if (changed == name)
-            {
-                breaker.Update(options);
-            }
-        });
-
-        // A reload may have come before anybody listened.
-        breaker.Update(monitor.Get(name));
-        return breaker;
+        return Follow(monitor, name, breaker, static (live, options) => live.Update(options));
     }
 
     private static CircuitBreakerGroup<TKey> CreateGroup<TKey>(IServiceProvider provider, string name)
@@ -148,16 +138,31 @@ public static class CircuitBreakerServiceCollectionExtensions
     {
         var monitor = provider.GetRequiredService<IOptionsMonitor<CircuitBreakerGroupOptions>>();
         var group = new CircuitBreakerGroup<TKey>(monitor.Get(name), provider.GetService<TimeProvider>(), provider.GetService<ILogger<CircuitBreaker>>());
-        monitor.OnChange((options, changed) =>
+        return Follow(monitor, name, group, static (live, options) => live.Update(options));
+    }
+
+    private static TLive Follow<TLive, TOptions>(IOptionsMonitor<TOptions> monitor, string name, TLive live, Action<TLive, TOptions> update)
+    {
+        var gate = new Lock();
+        monitor.OnChange((_, changed) =>
         {
             if (changed == name)
             {
-                group.Update(options);
+                Take();
             }
         });
 
         // A reload may have come before anybody listened.
-        group.Update(monitor.Get(name));
-        return group;
+        Take();
+        return live;
+
+        // One after the other, and each what is newest: of two reloads at once, the older must not stay.
+        void Take()
+        {
+            lock (gate)
+            {
+                update(live, monitor.Get(name));
+            }
+        }
     }
 }

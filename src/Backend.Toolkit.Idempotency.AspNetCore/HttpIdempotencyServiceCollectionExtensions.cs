@@ -42,17 +42,27 @@ public static class HttpIdempotencyServiceCollectionExtensions
         {
             var monitor = provider.GetRequiredService<IOptionsMonitor<HttpIdempotencyOptions>>();
             var inForce = new HttpIdempotencyInForce(monitor.CurrentValue);
-            monitor.OnChange((options, name) =>
+            var gate = new Lock();
+            monitor.OnChange((_, name) =>
             {
                 if (string.IsNullOrEmpty(name))
                 {
-                    inForce.Update(options);
+                    Take();
                 }
             });
 
             // A reload may have come before anybody listened.
-            inForce.Update(monitor.CurrentValue);
+            Take();
             return inForce;
+
+            // One after the other, and each what is newest: of two reloads at once, the older must not stay.
+            void Take()
+            {
+                lock (gate)
+                {
+                    inForce.Update(monitor.CurrentValue);
+                }
+            }
         });
         return services.AddOptions<HttpIdempotencyOptions>().ValidateOnStart();
     }

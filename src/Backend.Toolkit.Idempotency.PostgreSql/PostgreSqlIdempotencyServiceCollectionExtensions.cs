@@ -80,16 +80,26 @@ public static class PostgreSqlIdempotencyServiceCollectionExtensions
     {
         var monitor = provider.GetRequiredService<IOptionsMonitor<PostgreSqlIdempotencyStoreOptions>>();
         var store = new PostgreSqlIdempotencyStore(monitor.Get(name), provider.GetService<TimeProvider>(), provider.GetService<ILogger<PostgreSqlIdempotencyStore>>());
-        monitor.OnChange((options, changed) =>
+        var gate = new Lock();
+        monitor.OnChange((_, changed) =>
         {
             if (changed == name)
             {
-                store.Update(options);
+                Take();
             }
         });
 
         // A reload may have come before anybody listened.
-        store.Update(monitor.Get(name));
+        Take();
         return store;
+
+        // One after the other, and each what is newest: of two reloads at once, the older must not stay.
+        void Take()
+        {
+            lock (gate)
+            {
+                store.Update(monitor.Get(name));
+            }
+        }
     }
 }

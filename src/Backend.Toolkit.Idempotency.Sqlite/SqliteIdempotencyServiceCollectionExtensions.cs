@@ -72,16 +72,26 @@ public static class SqliteIdempotencyServiceCollectionExtensions
     {
         var monitor = provider.GetRequiredService<IOptionsMonitor<SqliteIdempotencyStoreOptions>>();
         var store = new SqliteIdempotencyStore(monitor.Get(name), provider.GetService<TimeProvider>(), provider.GetService<ILogger<SqliteIdempotencyStore>>());
-        monitor.OnChange((options, changed) =>
+        var gate = new Lock();
+        monitor.OnChange((_, changed) =>
         {
             if (changed == name)
             {
-                store.Update(options);
+                Take();
             }
         });
 
         // A reload may have come before anybody listened.
-        store.Update(monitor.Get(name));
+        Take();
         return store;
+
+        // One after the other, and each what is newest: of two reloads at once, the older must not stay.
+        void Take()
+        {
+            lock (gate)
+            {
+                store.Update(monitor.Get(name));
+            }
+        }
     }
 }

@@ -138,34 +138,39 @@ public static class IdempotencyServiceCollectionExtensions
         }
 
         var executor = new IdempotentExecutor(store, first, provider.GetService<TimeProvider>(), logger);
-        monitor.OnChange((options, changed) =>
-        {
-            if (changed == name)
-            {
-                executor.Update(options);
-            }
-        });
-
-        // A reload may have come before anybody listened.
-        executor.Update(monitor.Get(name));
-        return executor;
+        return Follow(monitor, name, executor, static (live, options) => live.Update(options));
     }
 
     private static MemoryIdempotencyStore CreateStore(IServiceProvider provider, string name)
     {
         var monitor = provider.GetRequiredService<IOptionsMonitor<MemoryIdempotencyStoreOptions>>();
         var store = new MemoryIdempotencyStore(monitor.Get(name), provider.GetService<TimeProvider>(), provider.GetService<ILogger<MemoryIdempotencyStore>>());
-        monitor.OnChange((options, changed) =>
+        return Follow(monitor, name, store, static (live, options) => live.Update(options));
+    }
+
+    private static TLive Follow<TLive, TOptions>(IOptionsMonitor<TOptions> monitor, string name, TLive live, Action<TLive, TOptions> update)
+    {
+        var gate = new Lock();
+        monitor.OnChange((_, changed) =>
         {
             if (changed == name)
             {
-                store.Update(options);
+                Take();
             }
         });
 
-        // As above.
-        store.Update(monitor.Get(name));
-        return store;
+        // A reload may have come before anybody listened.
+        Take();
+        return live;
+
+        // One after the other, and each what is newest: of two reloads at once, the older must not stay.
+        void Take()
+        {
+            lock (gate)
+            {
+                update(live, monitor.Get(name));
+            }
+        }
     }
 
     /// <summary>The store of all executors that were given none.</summary>

@@ -77,16 +77,26 @@ public static class CursorPaginationServiceCollectionExtensions
     {
         var monitor = provider.GetRequiredService<IOptionsMonitor<CursorPaginatorOptions>>();
         var paginator = new CursorPaginator(monitor.Get(name), provider.GetService<TimeProvider>(), provider.GetService<ILogger<CursorPaginator>>());
-        monitor.OnChange((options, changed) =>
+        var gate = new Lock();
+        monitor.OnChange((_, changed) =>
         {
             if (changed == name)
             {
-                paginator.Update(options);
+                Take();
             }
         });
 
         // A reload may have come before anybody listened.
-        paginator.Update(monitor.Get(name));
+        Take();
         return paginator;
+
+        // One after the other, and each what is newest: of two reloads at once, the older must not stay.
+        void Take()
+        {
+            lock (gate)
+            {
+                paginator.Update(monitor.Get(name));
+            }
+        }
     }
 }

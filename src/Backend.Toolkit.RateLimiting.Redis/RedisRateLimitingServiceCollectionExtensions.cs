@@ -87,16 +87,26 @@ public static class RedisRateLimitingServiceCollectionExtensions
     {
         var monitor = provider.GetRequiredService<IOptionsMonitor<RedisTokenBucketLimiterOptions<TResource>>>();
         var limiter = new RedisTokenBucketLimiter<TResource>(monitor.Get(name), provider.GetService<TimeProvider>(), provider.GetService<ILogger<RedisTokenBucketLimiter<TResource>>>());
-        monitor.OnChange((options, changed) =>
+        var gate = new Lock();
+        monitor.OnChange((_, changed) =>
         {
             if (changed == name)
             {
-                limiter.Update(options);
+                Take();
             }
         });
 
         // A reload may have come before anybody listened.
-        limiter.Update(monitor.Get(name));
+        Take();
         return limiter;
+
+        // One after the other, and each what is newest: of two reloads at once, the older must not stay.
+        void Take()
+        {
+            lock (gate)
+            {
+                limiter.Update(monitor.Get(name));
+            }
+        }
     }
 }

@@ -259,16 +259,26 @@ public static class RateLimitingServiceCollectionExtensions
 
     private static TLimiter Follow<TLimiter, TOptions>(IOptionsMonitor<TOptions> monitor, string name, TLimiter limiter, Action<TLimiter, TOptions> update)
     {
-        monitor.OnChange((options, changed) =>
+        var gate = new Lock();
+        monitor.OnChange((_, changed) =>
         {
             if (changed == name)
             {
-                update(limiter, options);
+                Take();
             }
         });
 
         // A reload may have come before anybody listened.
-        update(limiter, monitor.Get(name));
+        Take();
         return limiter;
+
+        // One after the other, and each what is newest: of two reloads at once, the older must not stay.
+        void Take()
+        {
+            lock (gate)
+            {
+                update(limiter, monitor.Get(name));
+            }
+        }
     }
 }

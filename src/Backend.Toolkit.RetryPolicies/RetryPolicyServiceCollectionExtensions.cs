@@ -121,33 +121,38 @@ public static class RetryPolicyServiceCollectionExtensions
     {
         var monitor = provider.GetRequiredService<IOptionsMonitor<RetryPolicyOptions>>();
         var policy = new RetryPolicy(monitor.Get(name), provider.GetService<TimeProvider>(), provider.GetService<ILogger<RetryPolicy>>());
-        monitor.OnChange((options, changed) =>
-        {
-            if (changed == name)
-            {
-                policy.Update(options);
-            }
-        });
-
-        // A reload may have come before anybody listened.
-        policy.Update(monitor.Get(name));
-        return policy;
+        return Follow(monitor, name, policy, static (live, options) => live.Update(options));
     }
 
     private static RetryBudget CreateBudget(IServiceProvider provider, string name)
     {
         var monitor = provider.GetRequiredService<IOptionsMonitor<RetryBudgetOptions>>();
         var budget = new RetryBudget(monitor.Get(name), provider.GetService<TimeProvider>());
-        monitor.OnChange((options, changed) =>
+        return Follow(monitor, name, budget, static (live, options) => live.Update(options));
+    }
+
+    private static TLive Follow<TLive, TOptions>(IOptionsMonitor<TOptions> monitor, string name, TLive live, Action<TLive, TOptions> update)
+    {
+        var gate = new Lock();
+        monitor.OnChange((_, changed) =>
         {
             if (changed == name)
             {
-                budget.Update(options);
+                Take();
             }
         });
 
         // A reload may have come before anybody listened.
-        budget.Update(monitor.Get(name));
-        return budget;
+        Take();
+        return live;
+
+        // One after the other, and each what is newest: of two reloads at once, the older must not stay.
+        void Take()
+        {
+            lock (gate)
+            {
+                update(live, monitor.Get(name));
+            }
+        }
     }
 }

@@ -27,17 +27,36 @@ public static class RequestBudgetApplicationBuilderExtensions
             var monitor = services.GetService<IOptionsMonitor<RequestBudgetOptions>>();
             var inForce = new BudgetsInForce(
                 monitor?.CurrentValue ?? new RequestBudgetOptions(), services.GetService<TimeProvider>(), services.GetService<ILogger<TimeoutBudgetMiddleware>>());
-            monitor?.OnChange((options, name) =>
+            if (monitor is not null)
             {
-                if (string.IsNullOrEmpty(name))
-                {
-                    inForce.Update(options);
-                }
-            });
+                Follow(monitor, inForce);
+            }
 
-            // A reload may have come before anybody listened.
-            inForce.Update(monitor?.CurrentValue ?? new RequestBudgetOptions());
             return new TimeoutBudgetMiddleware(next, inForce).InvokeAsync;
         });
+    }
+
+    private static void Follow(IOptionsMonitor<RequestBudgetOptions> monitor, BudgetsInForce inForce)
+    {
+        var gate = new Lock();
+        monitor.OnChange((_, name) =>
+        {
+            if (string.IsNullOrEmpty(name))
+            {
+                Take();
+            }
+        });
+
+        // A reload may have come before anybody listened.
+        Take();
+
+        // One after the other, and each what is newest: of two reloads at once, the older must not stay.
+        void Take()
+        {
+            lock (gate)
+            {
+                inForce.Update(monitor.CurrentValue);
+            }
+        }
     }
 }

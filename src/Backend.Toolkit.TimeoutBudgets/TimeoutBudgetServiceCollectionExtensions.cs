@@ -72,16 +72,26 @@ public static class TimeoutBudgetServiceCollectionExtensions
     {
         var monitor = provider.GetRequiredService<IOptionsMonitor<TimeoutBudgetOptions>>();
         var policy = new TimeoutBudgetPolicy(monitor.Get(name), provider.GetService<TimeProvider>(), provider.GetService<ILogger<TimeoutBudgetPolicy>>());
-        monitor.OnChange((options, changed) =>
+        var gate = new Lock();
+        monitor.OnChange((_, changed) =>
         {
             if (changed == name)
             {
-                policy.Update(options);
+                Take();
             }
         });
 
         // A reload may have come before anybody listened.
-        policy.Update(monitor.Get(name));
+        Take();
         return policy;
+
+        // One after the other, and each what is newest: of two reloads at once, the older must not stay.
+        void Take()
+        {
+            lock (gate)
+            {
+                policy.Update(monitor.Get(name));
+            }
+        }
     }
 }

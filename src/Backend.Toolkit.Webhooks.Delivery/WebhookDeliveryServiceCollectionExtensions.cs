@@ -73,16 +73,26 @@ public static class WebhookDeliveryServiceCollectionExtensions
 
     private static void Follow(IOptionsMonitor<WebhookDeliveryOptions> monitor, Action<WebhookDeliveryOptions> update)
     {
-        monitor.OnChange((options, changed) =>
+        var gate = new Lock();
+        monitor.OnChange((_, changed) =>
         {
             if (changed == Options.DefaultName)
             {
-                update(options);
+                Take();
             }
         });
 
         // A reload may have come before anybody listened.
-        update(monitor.CurrentValue);
+        Take();
+
+        // One after the other, and each what is newest: of two reloads at once, the older must not stay.
+        void Take()
+        {
+            lock (gate)
+            {
+                update(monitor.CurrentValue);
+            }
+        }
     }
 
     /// <summary>Makes the worker when it is started: a host makes its services before it validates options, and bad ones of the worker would hide those of all others.</summary>

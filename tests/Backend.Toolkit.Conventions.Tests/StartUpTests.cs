@@ -3,6 +3,8 @@ using System.ComponentModel;
 using System.Reflection;
 using System.Runtime.CompilerServices;
 using Backend.Toolkit.RateLimiting;
+using Backend.Toolkit.TimeoutBudgets.AspNetCore;
+using Microsoft.AspNetCore.Builder;
 using Microsoft.Extensions.Configuration;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Hosting;
@@ -81,6 +83,60 @@ public sealed class StartUpTests
         wrong.Select(value => $"Backend.Toolkit.{value.Package}").Should().BeEquivalentTo(AllOptions.Select(options => options.Package.Name).Distinct());
         failure.InnerExceptions.Cast<OptionsValidationException>().SelectMany(one => one.Failures).Should().BeEquivalentTo(wrong.Select(value => value.Sentence));
         wrong.Where(value => !failure.Message.Contains(value.Sentence, StringComparison.Ordinal)).ShouldBeNone("the message has them all");
+    }
+
+    [Fact]
+    public void Of_two_reloads_at_once_the_older_does_not_stay()
+    {
+        using IHost host = Host(
+            [],
+            services =>
+            {
+                services.AddSingleton(NpgsqlDataSource.Create("Host=127.0.0.1"));
+                services.AddSingleton(typeof(OptionsMonitor<>)).AddSingleton(typeof(IOptionsMonitor<>), typeof(LateMonitor<>));
+            },
+            out IServiceCollection services);
+        foreach (ServiceDescriptor service in services.Where(service => service.ServiceType.Namespace!.StartsWith("Backend.Toolkit.", StringComparison.Ordinal) && !service.ServiceType.IsGenericTypeDefinition))
+        {
+            _ = service.IsKeyedService ? host.Services.GetRequiredKeyedService(service.ServiceType, service.ServiceKey) : host.Services.GetRequiredService(service.ServiceType);
+        }
+
+        new ApplicationBuilder(host.Services).UseTimeoutBudgets().Build();
+
+        (Type Type, int Told, Exception? Failure)[] reloads = [.. AllOptions.Select(options =>
+        {
+            // What comes too late must not be taken; taken, it is refused.
+            object old = Invalid(options.Type);
+            (int told, Exception? failure) = ((ILateMonitor)host.Services.GetRequiredService(typeof(IOptionsMonitor<>).MakeGenericType(options.Type))).TellLate(old, NameOf(options.Package, options.Type));
+            return (options.Type, told, failure);
+        })];
+
+        reloads.Where(reload => reload.Failure is not null).ShouldBeNone();
+        reloads.Sum(reload => reload.Told).Should().BeGreaterThanOrEqualTo(20);
+    }
+
+    /// <summary>Options with everything wrong.</summary>
+    private static object Invalid(Type type)
+    {
+        object options = Activator.CreateInstance(type)!;
+        foreach (PropertyInfo property in type.GetProperties().Where(property => property.SetMethod is { IsPublic: true }))
+        {
+            object? wrong = Type.GetTypeCode(property.PropertyType) switch
+            {
+                TypeCode.Int32 => -7,
+                TypeCode.Int64 => -7L,
+                TypeCode.Double => -7d,
+                TypeCode.String when property.Name != "Name" => " ",
+                _ => property.PropertyType == typeof(TimeSpan) ? TimeSpan.FromDays(-7) : null,
+            };
+            if (wrong is not null)
+            {
+                property.SetValue(options, wrong);
+            }
+        }
+
+        ((IEnumerable<string>)type.GetMethod("Problems")!.Invoke(options, [])!).Should().NotBeEmpty();
+        return options;
     }
 
     /// <summary>A host with every service that has options, bound from the file and these settings over it.</summary>
@@ -193,4 +249,39 @@ public sealed class StartUpTests
 
     private static object? Scalar(IConfigurationSection said, Type type) =>
         type == typeof(byte[]) ? Convert.FromBase64String(said.Value!) : TypeDescriptor.GetConverter(type).ConvertFromInvariantString(said.Value!);
+
+    private interface ILateMonitor
+    {
+        public (int Told, Exception? Failure) TellLate(object old, string name);
+    }
+
+    /// <summary>Tells of a reload when the next one was already told.</summary>
+    private sealed class LateMonitor<TOptions>(OptionsMonitor<TOptions> inner) : IOptionsMonitor<TOptions>, ILateMonitor
+        where TOptions : class
+    {
+        private readonly List<Action<TOptions, string?>> _listeners = [];
+
+        public TOptions CurrentValue => inner.CurrentValue;
+
+        public TOptions Get(string? name) => inner.Get(name);
+
+        public IDisposable? OnChange(Action<TOptions, string?> listener)
+        {
+            _listeners.Add(listener);
+            return null;
+        }
+
+        public (int Told, Exception? Failure) TellLate(object old, string name)
+        {
+            try
+            {
+                _listeners.ForEach(listener => listener((TOptions)old, name));
+                return (_listeners.Count, null);
+            }
+            catch (OptionsValidationException failure)
+            {
+                return (_listeners.Count, failure);
+            }
+        }
+    }
 }
