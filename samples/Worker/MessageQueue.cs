@@ -31,7 +31,7 @@ internal sealed class MessageQueue
             CREATE TABLE IF NOT EXISTS messages (
                 row INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL, body BLOB NOT NULL,
                 published_at REAL NOT NULL, visible_at REAL NOT NULL, receipt INTEGER NOT NULL DEFAULT 0, deliveries INTEGER NOT NULL DEFAULT 0) STRICT;
-            CREATE INDEX IF NOT EXISTS messages_by_turn ON messages (visible_at, row);
+            CREATE INDEX IF NOT EXISTS messages_by_turn ON messages (visible_at, receipt, row);
             CREATE TABLE IF NOT EXISTS dead_letters (row INTEGER PRIMARY KEY, id TEXT NOT NULL, body BLOB NOT NULL, reason TEXT NOT NULL) STRICT;
             """);
         create.ExecuteNonQuery();
@@ -57,7 +57,7 @@ internal sealed class MessageQueue
         using SqliteConnection connection = Open();
         using SqliteCommand take = Command(connection, """
             UPDATE messages SET visible_at = unixepoch('subsec') + $visibility, receipt = receipt + 1, deliveries = deliveries + 1
-            WHERE row = (SELECT row FROM messages WHERE visible_at <= unixepoch('subsec') ORDER BY visible_at, row LIMIT 1)
+            WHERE row = (SELECT row FROM messages WHERE visible_at <= unixepoch('subsec') ORDER BY visible_at, receipt, row LIMIT 1)
             RETURNING row, receipt, deliveries, unixepoch('subsec') - published_at, id, body
             """, ("$visibility", visibility.TotalSeconds));
         using SqliteDataReader reader = await take.ExecuteReaderAsync();
