@@ -4,6 +4,7 @@
 #:project ../src/Backend.Toolkit.RateLimiting.AspNetCore/Backend.Toolkit.RateLimiting.AspNetCore.csproj
 #:project ../src/Backend.Toolkit.TimeoutBudgets.AspNetCore/Backend.Toolkit.TimeoutBudgets.AspNetCore.csproj
 #:property PublishAot=false
+using Backend.Toolkit.CircuitBreakers;
 using Backend.Toolkit.Http;
 using Backend.Toolkit.Idempotency;
 using Backend.Toolkit.Idempotency.AspNetCore;
@@ -29,17 +30,25 @@ app.UseRateLimits(policy: "client");
 app.UseIdempotency();
 app.UseTimeoutBudgets();
 
-app.MapPost("/orders", async (IHttpClientFactory clients, CancellationToken cancellationToken) =>
+app.MapPost("/orders", async (IHttpClientFactory clients, HttpResponse response, CancellationToken cancellationToken) =>
 {
-    using HttpClient payments = clients.CreateClient("payments");
-    using HttpResponseMessage charged = await payments.PostAsync($"{app.Urls.First()}/charges", null, cancellationToken);
-    return charged.IsSuccessStatusCode
-        ? Results.Created("/orders/1", new { paid = await charged.Content.ReadAsStringAsync(cancellationToken) })
-        : Results.StatusCode(StatusCodes.Status502BadGateway);
+    try
+    {
+        using HttpClient payments = clients.CreateClient("payments");
+        using HttpResponseMessage charged = await payments.PostAsync($"{app.Urls.First()}/charges", null, cancellationToken);
+        return charged.IsSuccessStatusCode
+            ? Results.Created("/orders/1", new { paid = await charged.Content.ReadAsStringAsync(cancellationToken) })
+            : Results.StatusCode(StatusCodes.Status502BadGateway);
+    }
+    catch (CircuitOpenException open)
+    {
+        response.Headers.RetryAfter = $"{Math.Ceiling(open.RetryAfter.TotalSeconds)}";
+        return Results.StatusCode(StatusCodes.Status503ServiceUnavailable);
+    }
 }).RequireIdempotency("orders");
 
-// Stands for somebody else's service, which fails every other time.
+// Stands for somebody else's service, which fails when it is called first, and every twentieth time after that.
 int calls = 0;
-app.MapPost("/charges", () => Interlocked.Increment(ref calls) % 2 == 1 ? Results.StatusCode(503) : Results.Text($"by call {calls}")).DisableRateLimit();
+app.MapPost("/charges", () => Interlocked.Increment(ref calls) % 20 == 1 ? Results.StatusCode(503) : Results.Text($"by call {calls}")).DisableRateLimit();
 
 app.Run();

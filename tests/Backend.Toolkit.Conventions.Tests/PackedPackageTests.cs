@@ -161,6 +161,12 @@ public sealed partial class PackedPackageTests(PackedPackages packed) : IClassFi
         using HttpResponseMessage repeated = await OrderAsync(server, "first");
         using HttpResponseMessage second = await OrderAsync(server, "second");
         using HttpResponseMessage withoutKey = await OrderAsync(server, null);
+        var statuses = new List<HttpStatusCode>();
+        while (statuses.LastOrDefault() != HttpStatusCode.TooManyRequests && statuses.Count < 1000)
+        {
+            using HttpResponseMessage one = await OrderAsync(server, $"{statuses.Count}");
+            statuses.Add(one.StatusCode);
+        }
 
         program.Should().Be(PackedPackages.WithoutDirectives(Repository.Read("samples/program.cs")));
         first.StatusCode.Should().Be(HttpStatusCode.Created);
@@ -168,8 +174,10 @@ public sealed partial class PackedPackageTests(PackedPackages packed) : IClassFi
         (await first.Content.ReadAsStringAsync()).Should().Be("""{"paid":"by call 2"}""");
         repeated.Headers.GetValues("Idempotent-Replayed").Should().Equal("true");
         (await repeated.Content.ReadAsStringAsync()).Should().Be("""{"paid":"by call 2"}""");
-        (await second.Content.ReadAsStringAsync()).Should().Be("""{"paid":"by call 4"}""");
+        (await second.Content.ReadAsStringAsync()).Should().Be("""{"paid":"by call 3"}""");
         withoutKey.StatusCode.Should().Be(HttpStatusCode.BadRequest);
+        statuses[..^1].Should().HaveCountGreaterThanOrEqualTo(96).And.OnlyContain(status => status == HttpStatusCode.Created);
+        statuses[^1].Should().Be(HttpStatusCode.TooManyRequests);
     }
 
     private static async Task<HttpResponseMessage> OrderAsync(Server server, string? key)
