@@ -57,7 +57,7 @@ public sealed class PostgreSqlIdempotencyStoreOptions
         }
         else if (ConnectionString is not null && !IsConnectionString(ConnectionString))
         {
-            yield return Problem(nameof(ConnectionString), "one that Npgsql reads", "not");
+            yield return Problem(nameof(ConnectionString), "one that Npgsql reads, such as 'Host=localhost;Database=shop'", "not");
         }
 
         if ((Listen || Prepare) && IsMultiplexing(ConnectionString ?? DataSource?.ConnectionString))

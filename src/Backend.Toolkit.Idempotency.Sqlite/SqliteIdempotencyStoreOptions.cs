@@ -98,7 +98,7 @@ public sealed class SqliteIdempotencyStoreOptions
         }
         catch (ArgumentException)
         {
-            return ("one that Microsoft.Data.Sqlite reads", "not");
+            return ("one that Microsoft.Data.Sqlite reads, such as 'Data Source=shop.db'", "not");
         }
     }
 

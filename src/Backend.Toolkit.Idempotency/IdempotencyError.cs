@@ -12,7 +12,7 @@ public enum IdempotencyError
     /// <summary>The key carries its own time and is older than outcomes are kept: whether it ran is not known any more (HTTP: 412).</summary>
     KeyExpired,
 
-    /// <summary>It ran before; its outcome was too large to keep.</summary>
+    /// <summary>It ran before; its outcome could not be kept, as it was too large or could not be written as JSON.</summary>
     OutcomeNotKept,
 
     /// <summary>It ran before; its outcome, or the value of a phase, cannot be read by this version of the program.</summary>

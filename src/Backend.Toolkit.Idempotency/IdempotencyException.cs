@@ -13,6 +13,6 @@ public sealed class IdempotencyException : Exception
     /// <summary>Why.</summary>
     public IdempotencyError Error { get; }
 
-    /// <summary>In progress: the time after which the owner has ended or can be taken over; null otherwise.</summary>
+    /// <summary>In progress under a lease: the time after which the owner has ended or can be taken over; null otherwise, also while somebody else's transaction has the key, which ends when that does.</summary>
     public TimeSpan? RetryAfter { get; }
 }

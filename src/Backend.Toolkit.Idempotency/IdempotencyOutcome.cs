@@ -24,7 +24,7 @@ public sealed class IdempotencyOutcome
     /// <summary>The rest, opaque to stores; empty in a tombstone.</summary>
     public ReadOnlyMemory<byte> Content { get; }
 
-    /// <summary>The run ended, but its outcome was too large to keep: a repeat is told so, and never runs again.</summary>
+    /// <summary>The run ended, but its outcome could not be kept, as it was too large or could not be written as JSON: a repeat is told so, and never runs again.</summary>
     public bool IsTombstone { get; }
 
     /// <summary>Says that a run ended with this status, and that nothing more was kept of it.</summary>

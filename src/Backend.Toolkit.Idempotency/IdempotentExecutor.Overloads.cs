@@ -215,6 +215,6 @@ public sealed partial class IdempotentExecutor
     }
 
     private static T Replay<T>(IdempotencyOutcome outcome, JsonTypeInfo<T> type) => outcome.IsTombstone
-        ? throw new IdempotencyException(IdempotencyError.OutcomeNotKept, "A request with this idempotency key was completed before; its outcome was too large to keep.")
+        ? throw new IdempotencyException(IdempotencyError.OutcomeNotKept, "A request with this idempotency key was completed before; its outcome could not be kept: it was too large, or could not be written as JSON.")
         : IdempotentOperation.Read(outcome.Content, type);
 }

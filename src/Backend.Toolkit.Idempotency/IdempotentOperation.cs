@@ -66,7 +66,7 @@ public sealed class IdempotentOperation : IAsyncDisposable
     /// <summary>Completed before: the outcome to answer with; null otherwise.</summary>
     public IdempotencyOutcome? Outcome { get; private set; }
 
-    /// <summary>In progress: the time after which the owner has ended or can be taken over; null otherwise.</summary>
+    /// <summary>In progress under a lease: the time after which the owner has ended or can be taken over; null otherwise, also while somebody else's transaction has the key, which ends when that does.</summary>
     public TimeSpan? RetryAfter { get; private set; }
 
     /// <summary>Cancelled when the lease is lost, and when the token of whoever began the operation is.</summary>
@@ -404,7 +404,7 @@ public sealed class IdempotentOperation : IAsyncDisposable
                 break;
             case IdempotencyClaimStatus.InProgress:
                 Status = IdempotencyStatus.InProgress;
-                RetryAfter = claim.LeaseLeft;
+                RetryAfter = claim.LeaseLeft > TimeSpan.Zero ? claim.LeaseLeft : null;
                 break;
             case IdempotencyClaimStatus.Completed:
                 Status = IdempotencyStatus.Completed;
@@ -420,7 +420,7 @@ public sealed class IdempotentOperation : IAsyncDisposable
     internal IdempotencyException NotStarted() => Status switch
     {
         IdempotencyStatus.InProgress => new IdempotencyException(IdempotencyError.InProgress,
-            ValidOptions.Invariant($"A request with this idempotency key is in progress; its lease has {RetryAfter} left."), RetryAfter),
+            RetryAfter is null ? "A request with this idempotency key is in progress." : ValidOptions.Invariant($"A request with this idempotency key is in progress; its lease has {RetryAfter} left."), RetryAfter),
         IdempotencyStatus.Mismatch => new IdempotencyException(IdempotencyError.Mismatch,
             "This idempotency key was used for another request: a new request needs a new key."),
         IdempotencyStatus.KeyExpired => new IdempotencyException(IdempotencyError.KeyExpired,

@@ -23,8 +23,11 @@ internal sealed class GuardedRun(HttpContext context, string name, WebhookReserv
         context.RequestAborted = lifetime.Token;
         Exception? failure = null;
 
+        // When the lease has ended somebody else may handle the message.
+        TimeSpan limit = settings.MaxRunTime < reservation.Lease ? settings.MaxRunTime : reservation.Lease;
+
         // Asynchronously: what the handler has registered may throw, which nothing would catch on a timer's thread.
-        ITimer timer = time.CreateTimer(static lifetime => _ = ((CancellationTokenSource)lifetime!).CancelAsync(), lifetime, settings.MaxRunTime, Timeout.InfiniteTimeSpan);
+        ITimer timer = time.CreateTimer(static lifetime => _ = ((CancellationTokenSource)lifetime!).CancelAsync(), lifetime, limit, Timeout.InfiniteTimeSpan);
         await using (timer.ConfigureAwait(false))
         {
             try

@@ -11,10 +11,12 @@ internal sealed class Receivers(IServiceProvider services)
 
     public Receiver Of(string name) => _receivers.GetOrAdd(name, key => new Lazy<Receiver>(() => Find(key), LazyThreadSafetyMode.PublicationOnly)).Value;
 
+    public static WebhookVerifier Verifier(IServiceProvider services, string name) => services.GetKeyedService<WebhookVerifier>(name)
+        ?? throw new InvalidOperationException($"There is no webhook verifier '{name}'. Register one: services.AddWebhookVerifier(\"{name}\", options => …).");
+
     private Receiver Find(string name)
     {
-        WebhookVerifier verifier = services.GetKeyedService<WebhookVerifier>(name)
-            ?? throw new InvalidOperationException($"There is no webhook verifier '{name}'. Register one: services.AddWebhookVerifier(\"{name}\", options => …).");
+        WebhookVerifier verifier = Verifier(services, name);
 
         // A receiver that nobody thought of replays for is guarded all the same.
         WebhookReplayGuard guard = services.GetKeyedService<WebhookReplayGuard>(name)

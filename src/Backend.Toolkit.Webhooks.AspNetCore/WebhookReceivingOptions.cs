@@ -29,7 +29,7 @@ public sealed class WebhookReceivingOptions
     public TimeSpan ReadTimeout { get; set; } = TimeSpan.FromSeconds(30);
 
     /// <summary>
-    /// How long a handler behind a replay guard may run before <see cref="HttpContext.RequestAborted"/> is cancelled, as nobody's leaving cancels it: shorter than the guard's lease (5 min). Above 0, at most 1 day; default 4 min.
+    /// How long a handler behind a replay guard may run before <see cref="HttpContext.RequestAborted"/> is cancelled, as nobody's leaving cancels it. The guard's lease (5 min) counts where it is shorter. Above 0, at most 1 day; default 4 min.
     /// </summary>
     public TimeSpan MaxRunTime { get; set; } = TimeSpan.FromMinutes(4);
 

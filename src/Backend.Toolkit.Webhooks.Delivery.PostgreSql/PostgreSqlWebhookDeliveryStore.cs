@@ -79,6 +79,7 @@ public sealed class PostgreSqlWebhookDeliveryStore : IWebhookDeliveryStore
               INSERT INTO webhook_deliveries (event_seq, endpoint_id, order_key, next_at)
               SELECT e.seq, p.id, e.order_key, now() FROM waiting e JOIN webhook_endpoints p ON p.audience = e.audience
                 AND CASE WHEN e.endpoint_id IS NULL THEN p.types = '' OR position(' ' || e.type || ' ' IN p.types) > 0 ELSE p.id = e.endpoint_id END
+                AND (p.enabled OR e.type <> 'webhook.endpoint.disabled')
               ORDER BY e.seq, p.id)
             UPDATE webhook_events e SET fanned_out = true FROM waiting WHERE e.seq = waiting.seq
             """;

@@ -2,6 +2,7 @@ using System.Data.Common;
 using System.Globalization;
 using System.Runtime.InteropServices;
 using Microsoft.Data.Sqlite;
+using SQLitePCL;
 
 namespace Backend.Toolkit.Webhooks.Delivery.Sqlite;
 
@@ -19,6 +20,9 @@ public sealed class SqliteWebhookDeliveryStore : IWebhookDeliveryStore, IDisposa
     private readonly TimeProvider _timeProvider;
     private readonly string _connectionString;
     private readonly bool _createSchema;
+
+    /// <summary>As SQLite calls it. Null: it was never opened.</summary>
+    private volatile string? _file;
 
     /// <summary>Makes a store; nothing is opened yet.</summary>
     /// <param name="options">The options.</param>
@@ -42,13 +46,17 @@ public sealed class SqliteWebhookDeliveryStore : IWebhookDeliveryStore, IDisposa
     /// <inheritdoc/>
     public ValueTask PrepareAsync(CancellationToken cancellationToken = default)
     {
+        using SqliteConnection connection = Open(Durable);
         if (_createSchema)
         {
-            using SqliteConnection connection = Open(Durable);
             Command(connection, "PRAGMA journal_mode = WAL").ExecuteNonQuery();
             using SqliteTransaction transaction = connection.BeginTransaction(deferred: false);
             Command(connection, Schema.Script).ExecuteNonQuery();
             transaction.Commit();
+        }
+        else if (Command(connection, "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'webhook_events'").ExecuteScalar() is null)
+        {
+            throw new InvalidOperationException($"The tables of webhook deliveries must be in {_file}, but are not. Run SqliteWebhookDeliveryStore.Script() in your migration, or let CreateSchema be true.");
         }
 
         return default;
@@ -68,7 +76,18 @@ public sealed class SqliteWebhookDeliveryStore : IWebhookDeliveryStore, IDisposa
             throw new ArgumentException($"The transaction must be a SqliteTransaction, but is {transaction.GetType().FullName}.", nameof(transaction));
         }
 
-        Enqueue(own.Connection ?? throw new InvalidOperationException("The transaction has ended."), own, row);
+        SqliteConnection connection = own.Connection ?? throw new InvalidOperationException("The transaction has ended.");
+        if (_file is null)
+        {
+            Open(Deferred).Dispose();
+        }
+
+        if (File(connection) != _file)
+        {
+            throw new ArgumentException($"The transaction must be of the store's file {_file}, but is of {File(connection)}.", nameof(transaction));
+        }
+
+        Enqueue(connection, own, row);
         return default;
     }
 
@@ -86,6 +105,7 @@ public sealed class SqliteWebhookDeliveryStore : IWebhookDeliveryStore, IDisposa
                     FROM (SELECT * FROM webhook_events WHERE fanned_out = 0 ORDER BY seq LIMIT @limit) e
                     JOIN webhook_endpoints p ON p.audience = e.audience
                       AND CASE WHEN e.endpoint_id IS NULL THEN p.types = '' OR instr(p.types, ' ' || e.type || ' ') > 0 ELSE p.id = e.endpoint_id END
+                      AND (p.enabled = 1 OR e.type <> 'webhook.endpoint.disabled')
                     ORDER BY e.seq, p.id
                     """;
                 const string mark = "UPDATE webhook_events SET fanned_out = 1 WHERE seq IN (SELECT seq FROM webhook_events WHERE fanned_out = 0 ORDER BY seq LIMIT @limit)";
@@ -517,6 +537,8 @@ public sealed class SqliteWebhookDeliveryStore : IWebhookDeliveryStore, IDisposa
         return Command(connection, select, values).ExecuteScalar() is not null;
     }
 
+    private static string? File(SqliteConnection connection) => raw.sqlite3_db_filename(connection.Handle, "main").utf8_to_string();
+
     private SqliteConnection Open(string pragmas)
     {
         var connection = new SqliteConnection(_connectionString);
@@ -524,7 +546,13 @@ public sealed class SqliteWebhookDeliveryStore : IWebhookDeliveryStore, IDisposa
         {
             connection.Open();
             Command(connection, pragmas).ExecuteNonQuery();
+            _file ??= File(connection);
             return connection;
+        }
+        catch (SqliteException exception) when (exception.SqliteErrorCode == raw.SQLITE_CANTOPEN)
+        {
+            connection.Dispose();
+            throw new SqliteException($"{connection.DataSource}: {exception.Message}", exception.SqliteErrorCode, exception.SqliteExtendedErrorCode);
         }
         catch
         {

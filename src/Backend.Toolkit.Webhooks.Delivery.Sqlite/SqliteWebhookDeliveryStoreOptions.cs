@@ -1,3 +1,5 @@
+using Microsoft.Data.Sqlite;
+
 namespace Backend.Toolkit.Webhooks.Delivery.Sqlite;
 
 /// <summary>Which database, and who makes its tables.</summary>
@@ -20,10 +22,28 @@ public sealed class SqliteWebhookDeliveryStoreOptions : IValidOptions
         {
             yield return this.Problem(nameof(ConnectionString), "a connection string such as Data Source=shop.db", "empty");
         }
+        else if (!IsReadable())
+        {
+            // The value may hold a password.
+            yield return this.Problem(nameof(ConnectionString), "one that Microsoft.Data.Sqlite reads, such as Data Source=shop.db", "not");
+        }
         else if (ConnectionString.Contains(":memory:", StringComparison.OrdinalIgnoreCase))
         {
             // The worker and the application have a connection each.
             yield return this.Problem(nameof(ConnectionString), "that of a file", "one of a memory that each connection has for itself");
+        }
+    }
+
+    private bool IsReadable()
+    {
+        try
+        {
+            _ = new SqliteConnectionStringBuilder(ConnectionString);
+            return true;
+        }
+        catch (ArgumentException)
+        {
+            return false;
         }
     }
 }

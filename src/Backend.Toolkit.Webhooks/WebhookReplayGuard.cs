@@ -72,7 +72,7 @@ public sealed class WebhookReplayGuard
         keepFor = keepFor > settings.Lease ? keepFor : settings.Lease;
         WebhookReplayAnswer answer = await settings.Store.Reserve(new WebhookReplayRequest { Key = key, Lease = settings.Lease, KeepFor = keepFor }, cancellationToken).ConfigureAwait(false);
         Telemetry.Reserved(settings.Name, answer.Status);
-        return new WebhookReservation(answer, settings.Store, key, keepFor);
+        return new WebhookReservation(answer, settings.Store, key, settings.Lease, keepFor);
     }
 
     private sealed record Settings(string Name, TimeSpan Lease, TimeSpan RetryWindow, WebhookReplayStore Store);

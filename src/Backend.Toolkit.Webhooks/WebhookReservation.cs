@@ -8,10 +8,11 @@ public readonly struct WebhookReservation
     private readonly long _fence;
     private readonly TimeSpan _keepFor;
 
-    internal WebhookReservation(WebhookReplayAnswer answer, WebhookReplayStore store, WebhookReplayKey key, TimeSpan keepFor)
+    internal WebhookReservation(WebhookReplayAnswer answer, WebhookReplayStore store, WebhookReplayKey key, TimeSpan lease, TimeSpan keepFor)
     {
         Status = answer.Status;
         RetryAfter = answer.Status == WebhookReservationStatus.InProgress ? answer.LeaseLeft : TimeSpan.Zero;
+        Lease = answer.Status == WebhookReservationStatus.Reserved ? lease : TimeSpan.Zero;
         _store = answer.Status == WebhookReservationStatus.Reserved ? store : null;
         _key = key;
         _fence = answer.Fence;
@@ -23,6 +24,9 @@ public readonly struct WebhookReservation
 
     /// <summary>In progress: how long the other's lease runs at most; zero otherwise.</summary>
     public TimeSpan RetryAfter { get; }
+
+    /// <summary>Reserved: how long nobody else may handle the message, counted from when it was asked for; zero otherwise.</summary>
+    public TimeSpan Lease { get; }
 
     /// <summary>The message was handled: it is never handled again while it is remembered.</summary>
     /// <param name="cancellationToken">Ends the call of the store; it may have been done.</param>

@@ -321,7 +321,7 @@ public sealed class ExecutorTests : Fixture
         }, Json.Default.Unwritable);
 
         await run.Should().ThrowAsync<ArgumentException>();
-        (await run.Should().ThrowAsync<IdempotencyException>()).Which.Error.Should().Be(IdempotencyError.OutcomeNotKept);
+        (await run.Should().ThrowAsync<IdempotencyException>().WithMessage("*could not be written*")).Which.Error.Should().Be(IdempotencyError.OutcomeNotKept);
 
         Runs.Should().Be(1);
     }

@@ -1,3 +1,4 @@
+using System.Net;
 using System.Text.Json;
 using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Http;
@@ -64,6 +65,23 @@ public sealed class OpenApiTests
         string? Description(string path) => paths.GetProperty(path).GetProperty("post").GetProperty("responses").TryGetProperty("200", out JsonElement answer) ? answer.GetProperty("description").GetString() : null;
 
         (Description("/guarded"), Description("/unguarded"), Description("/own")).Should().Be(("The webhook was handled before.", null, "OK"));
+    }
+
+    [Fact]
+    public async Task A_verifier_that_there_is_not_is_named()
+    {
+        await using Server server = await Server.StartAsync(
+            app =>
+            {
+                app.MapPost("/", () => "ok").VerifyWebhook("ordrs");
+                app.MapOpenApi();
+            },
+            setup => setup.Services = services => services.AddOpenApi(options => options.AddWebhookReceiving()));
+
+        using HttpResponseMessage answer = await server.Client.GetAsync("/openapi/v1.json");
+
+        answer.StatusCode.Should().Be(HttpStatusCode.InternalServerError);
+        server.Errors.Should().ContainSingle().Which.Should().Contain("There is no webhook verifier 'ordrs'.");
     }
 
     private static async Task<JsonElement> PathsAsync(Action<WebApplication> map)

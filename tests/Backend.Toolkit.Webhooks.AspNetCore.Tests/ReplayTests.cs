@@ -291,8 +291,10 @@ public sealed class ReplayTests
         server.Errors.Should().BeEmpty();
     }
 
-    [Fact]
-    public async Task A_handler_that_takes_too_long_is_cancelled_and_its_message_released()
+    [Theory]
+    [InlineData(50, 60)]
+    [InlineData(60, 50)]
+    public async Task A_handler_that_takes_too_long_is_cancelled_and_its_message_released(int maxRunTime, int lease)
     {
         int runs = 0;
         TaskCompletionSource began = Eventually.Gate();
@@ -307,7 +309,11 @@ public sealed class ReplayTests
 
                 return "ran";
             }).VerifyWebhook("orders"),
-            setup => setup.Receiving = o => o.MaxRunTime = TimeSpan.FromSeconds(50));
+            setup =>
+            {
+                setup.Receiving = o => o.MaxRunTime = TimeSpan.FromSeconds(maxRunTime);
+                setup.Services = services => services.AddWebhookReplayGuard("orders", o => o.Lease = TimeSpan.FromSeconds(lease));
+            });
 
         Task<Answer> first = server.SendAsync("/");
         await began.Task.Soon();

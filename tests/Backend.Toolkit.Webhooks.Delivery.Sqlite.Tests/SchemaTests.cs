@@ -13,10 +13,9 @@ public sealed class SchemaTests : IDisposable
     public async Task Tables_are_the_applications_to_make_when_it_says_so_and_the_script_makes_them()
     {
         using var store = new SqliteWebhookDeliveryStore(new() { Name = "store", ConnectionString = _database.ConnectionString, CreateSchema = false });
-        await store.PrepareAsync();
-        Func<Task> fanOut = async () => await store.FanOutAsync(1);
+        Func<Task> prepare = async () => await store.PrepareAsync();
 
-        await fanOut.Should().ThrowAsync<SqliteException>();
+        await prepare.Should().ThrowAsync<InvalidOperationException>().WithMessage($"The tables of webhook deliveries must be in {_database.File}, but are not. Run SqliteWebhookDeliveryStore.Script()*");
         for (int i = 0; i < 2; i++)
         {
             await using var connection = new SqliteConnection(_database.ConnectionString);
@@ -25,7 +24,40 @@ public sealed class SchemaTests : IDisposable
             await command.ExecuteNonQueryAsync();
         }
 
-        await fanOut.Should().NotThrowAsync();
+        await prepare.Should().NotThrowAsync();
+        (await store.FanOutAsync(1)).Should().Be(0);
+    }
+
+    [Fact]
+    public async Task A_file_that_cannot_be_opened_is_named()
+    {
+        string file = Path.Combine(Path.GetDirectoryName(_database.File)!, "nowhere", "shop.db");
+        using var store = new SqliteWebhookDeliveryStore(new() { Name = "store", ConnectionString = $"Data Source={file}" });
+
+        Func<Task> prepare = async () => await store.PrepareAsync();
+
+        await prepare.Should().ThrowAsync<SqliteException>().WithMessage($"{file}: *unable to open*");
+    }
+
+    [Theory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public async Task A_transaction_of_another_file_is_refused(bool isPrepared)
+    {
+        using var other = new SqliteDatabase();
+        using var store = new SqliteWebhookDeliveryStore(new() { Name = "store", ConnectionString = _database.ConnectionString });
+        if (isPrepared)
+        {
+            await store.PrepareAsync();
+        }
+
+        await using var connection = new SqliteConnection(other.ConnectionString);
+        await connection.OpenAsync();
+        await using DbTransaction transaction = await connection.BeginTransactionAsync();
+
+        Func<Task> enqueue = async () => await store.EnqueueAsync(new WebhookEventRow("msg_1", "a", "acme", null, null, null, default), transaction);
+
+        await enqueue.Should().ThrowAsync<ArgumentException>().WithMessage($"The transaction must be of the store's file {_database.File}, but is of {other.File}.*");
     }
 
     [Fact]

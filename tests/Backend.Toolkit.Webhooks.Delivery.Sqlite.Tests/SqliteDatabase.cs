@@ -3,9 +3,9 @@ using Microsoft.Data.Sqlite;
 /// <summary>A database file of one's own, gone afterwards.</summary>
 internal sealed class SqliteDatabase : IDisposable
 {
-    private readonly string _file = Path.Combine(Path.GetTempPath(), $"backend-toolkit-webhooks-{Guid.NewGuid():N}.db");
+    public string File { get; } = Path.Combine(Path.GetTempPath(), $"backend-toolkit-webhooks-{Guid.NewGuid():N}.db");
 
-    public string ConnectionString => $"Data Source={_file}";
+    public string ConnectionString => $"Data Source={File}";
 
     public void Dispose()
     {
@@ -16,7 +16,7 @@ internal sealed class SqliteDatabase : IDisposable
 
         foreach (string suffix in new[] { "", "-wal", "-shm" })
         {
-            File.Delete(_file + suffix);
+            System.IO.File.Delete(File + suffix);
         }
     }
 }
