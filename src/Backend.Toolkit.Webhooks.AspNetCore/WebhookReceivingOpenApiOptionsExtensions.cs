@@ -30,7 +30,7 @@ public static class WebhookReceivingOpenApiOptionsExtensions
             IReadOnlyList<object> metadata = endpoint?.Metadata ?? new EndpointMetadataCollection(action.EndpointMetadata);
             if (metadata.OfType<VerifyWebhookAttribute>().LastOrDefault() is { } attribute)
             {
-                _ = Receivers.Verifier(services, attribute.Verifier);
+                Receivers.Verifier(services, attribute.Verifier);
                 Document(operation, attribute, services.GetRequiredService<IOptionsMonitor<WebhookVerifierOptions>>().Get(attribute.Verifier).Scheme);
             }
 
