@@ -26,6 +26,7 @@ services.AddWebhookVerifier("new", o =>
     o.Keys.Add(new WebhookKey(publicKey));
 });
 services.AddWebhookVerifier("old", o => o.Keys.Add(new WebhookKey(secret)));
+
 await using ServiceProvider provider = services.BuildServiceProvider();
 
 byte[] body = Encoding.UTF8.GetBytes("""{"type":"order.created"}""");

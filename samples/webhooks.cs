@@ -13,12 +13,15 @@ string secret = WebhookKey.NewSecret();
 var services = new ServiceCollection();
 services.AddWebhookSigner("payments", o => o.Keys.Add(new WebhookKey(secret)));
 services.AddWebhookVerifier("payments", o => o.Keys.Add(new WebhookKey(secret)));
+services.AddWebhookReplayGuard("payments", o => o.MaxKeys = 10_000);
+
+// What comes from others is signed in their way.
 services.AddWebhookVerifier("stripe", o =>
 {
     o.Scheme = WebhookScheme.Stripe;
     o.Keys.Add(new WebhookKey("whsec_from_the_dashboard_of_Stripe"));
 });
-services.AddWebhookReplayGuard("payments", o => o.MaxKeys = 10_000);
+
 await using ServiceProvider provider = services.BuildServiceProvider();
 var signer = provider.GetRequiredKeyedService<WebhookSigner>("payments");
 var verifier = provider.GetRequiredKeyedService<WebhookVerifier>("payments");
@@ -31,6 +34,7 @@ signer.Sign(headers, (to, name, value) => to[name] = value.ToString(), "msg_17",
 WebhookVerification result = verifier.Verify(headers, (from, name) => from.GetValueOrDefault(name), body, out WebhookMessage message);
 Console.WriteLine($"Signed, verified:     {result}, {message.Id}");
 
+// One byte is changed, and changed back.
 body[^2] = (byte)'1';
 Console.WriteLine($"One byte changed:     {verifier.Verify(headers, (from, name) => from.GetValueOrDefault(name), body)}");
 body[^2] = (byte)'0';
