@@ -56,7 +56,7 @@ await app.StartAsync();
 HttpClient payments = app.Services.GetRequiredService<IHttpClientFactory>().CreateClient("payments");
 payments.BaseAddress = new Uri(app.Urls.First());
 using HttpResponseMessage charged = await payments.PostAsync("charges", new StringContent("12.50"));
-Console.WriteLine($"A server that fails once:    {await charged.Content.ReadAsStringAsync()}, by call {calls}");
+Console.WriteLine($"{await charged.Content.ReadAsStringAsync()}, by call {calls}");
 
 Console.WriteLine($"What it saw:                 {string.Join(", then ", seen)}, {keys.Count} key");
 

@@ -41,7 +41,7 @@ for (int i = 0; i < 2; i++)
         await using var insert = new NpgsqlCommand("INSERT INTO orders (item) VALUES ('apples') RETURNING id", connection);
         return (long)(await insert.ExecuteScalarAsync(token))!;
     }, ShopJson.Default.Int64);
-    Console.WriteLine($"Delivered:      order {order}");
+    Console.WriteLine($"Delivered: order {order}");
 }
 
 // 1. What fails is rolled back with its claim: the next request runs at once.

@@ -54,7 +54,7 @@ try
     for (int i = 0; i < 2; i++)
     {
         string order = await orders.ExecuteAsync("message-17", message, (operation, token) => ValueTask.FromResult($"order {4710 + ++runs}"), ShopJson.Default.String);
-        Console.WriteLine($"delivered:          {order}, {runs} run");
+        Console.WriteLine($"delivered: {order}, {runs} run");
     }
 
     await using ServiceProvider node1 = services.BuildServiceProvider(), node2 = services.BuildServiceProvider(), node3 = services.BuildServiceProvider();

@@ -33,7 +33,7 @@ for (int i = 0; i < 2; i++)
         await using var insert = new SqliteCommand("INSERT INTO orders (what) VALUES ('2 apples') RETURNING number", connection, (SqliteTransaction)transaction);
         return (long)(await insert.ExecuteScalarAsync(token))!;
     }, ShopJson.Default.Int64);
-    Console.WriteLine($"delivered:        order {order}");
+    Console.WriteLine($"delivered: order {order}");
 }
 
 bool powerIsGone = true;

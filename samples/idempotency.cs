@@ -30,7 +30,7 @@ for (int i = 0; i < 2; i++)
         string charge = await operation.PhaseAsync("charge", ct => ChargeAsync(operation.DownstreamKey("charge"), ct), ShopJson.Default.String, token);
         return new Order(4711, charge);
     }, ShopJson.Default.Order);
-    Console.WriteLine($"Delivered:          {order}");
+    Console.WriteLine($"Delivered: {order}");
 }
 
 // 2. The same key for another message.

@@ -22,7 +22,7 @@ var options = new CursorPaginatorOptions();
 options.Keys.Add(new CursorKey(1, RandomNumberGenerator.GetBytes(32)));
 var paginator = new CursorPaginator(options);
 
-// 1. Pages of a query, with what it includes: each is one statement.
+// Pages of a query, with what it includes: each is one statement.
 int tenant = 2;
 Task<Page<Order>> ReadAsync(PageRequest request)
 {
@@ -41,25 +41,25 @@ foreach (Page<Order> page in (Page<Order>[])[first, second, back, last])
 
 Console.WriteLine($"First page:    of {first.Total} orders");
 
-// 2. A projection after the seek need not have the keys.
+// 1. A projection after the seek need not have the keys.
 Page<OrderSummary> summaries = await db.Orders.Where(o => o.Tenant == tenant)
     .ToPageAsync(paginator, Order.Newest, new PageRequest(first.Next, Size: 3), o => new OrderSummary("Order " + o.Id, o.Lines.Count), scope: $"tenant {tenant}");
 
 Console.WriteLine($"Summaries:     {string.Join(", ", summaries.Items)}");
 
-// 3. The same query again and again: compiled once for each shape of page.
+// 2. The same query again and again: compiled once for each shape of page.
 Page<Order> compiled = await ShopContext.OrdersOfTenant.ToPageAsync(db, tenant, paginator, new PageRequest(first.Next, Size: 3), scope: $"tenant {tenant}");
 
 Console.WriteLine($"Compiled:      {Ids(compiled.Items)}");
 
-// 4. For a test: is it a seek, and which index is missing?
+// 3. For a test: is it a seek, and which index is missing?
 PageExplanation good = await db.Orders.ExplainPageAsync(paginator, Order.Newest, new PageRequest(first.Next), scope: $"tenant {tenant}");
 PageExplanation bad = await db.Orders.ExplainPageAsync(paginator, Order.ByTenant, default);
 
 Console.WriteLine($"Newest:        {(good.IsSeek ? "a seek" : good)}");
 Console.WriteLine($"By tenant:     {bad.Problems[0]} Missing index: {bad.MissingIndex}");
 
-// 5. What the database would order wrongly is refused, with advice.
+// 4. What the database would order wrongly is refused, with advice.
 try
 {
     await db.Orders.ToPageAsync(paginator, Order.Dearest, default);

@@ -32,7 +32,7 @@ while (tenants.TryAcquire(caller, permits: 1, out decision))
     served++;
 }
 
-Console.WriteLine($"A tenant:           {served} served at once, the next in {decision.RetryAfter.TotalMilliseconds:0} ms");
+Console.WriteLine($"A tenant: {served} served at once, the next in {decision.RetryAfter.TotalMilliseconds:0} ms");
 
 Console.WriteLine($"A gold tenant:      {(tenants.TryAcquire(new Caller("globex", IsGold: true), 50, out decision) ? "admitted" : "refused")}, {decision.Remaining} left");
 

@@ -22,7 +22,7 @@ var payments = provider.GetRequiredKeyedService<RetryPolicy>("payments");
 int calls = 0;
 Task<string> PayAsync(CancellationToken token) => ++calls < 3 ? throw new IOException("connection reset") : Task.FromResult("paid");
 string receipt = await payments.ExecuteAsync(token => PayAsync(token), CancellationToken.None);
-Console.WriteLine($"A flaky call:       {receipt}, after {calls} calls");
+Console.WriteLine($"A flaky call: {receipt}, after {calls} calls");
 
 // 2. By hand: results are retried too, and the server says when to come back.
 var busy = new Server(busyAnswers: 1);

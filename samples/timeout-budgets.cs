@@ -18,14 +18,14 @@ Console.WriteLine("1. The budget flows; an inner layer gets a slice of what is l
 
 await checkout.ExecuteAsync(async token =>
 {
-    Console.WriteLine($"   checkout has {TimeoutBudget.Current!.Remaining.TotalMilliseconds:0} ms");
+    Console.WriteLine($"checkout has {TimeoutBudget.Current!.Remaining.TotalMilliseconds:0} ms");
     try
     {
         await attempt.ExecuteAsync(ct => Task.Delay(Timeout.Infinite, ct), token);
     }
     catch (TimeoutBudgetExceededException exceeded)
     {
-        Console.WriteLine($"   '{exceeded.Name}' ended after {exceeded.Total.TotalMilliseconds:0} ms; checkout still has time: {!TimeoutBudget.Current.IsExpired}");
+        Console.WriteLine($"'{exceeded.Name}' ended after {exceeded.Total.TotalMilliseconds:0} ms; checkout still has time: {!TimeoutBudget.Current.IsExpired}");
     }
 });
 

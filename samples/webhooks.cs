@@ -32,7 +32,7 @@ var headers = new Dictionary<string, string>(StringComparer.OrdinalIgnoreCase);
 signer.Sign(headers, (to, name, value) => to[name] = value.ToString(), "msg_17", body);
 
 WebhookVerification result = verifier.Verify(headers, (from, name) => from.GetValueOrDefault(name), body, out WebhookMessage message);
-Console.WriteLine($"Signed, verified:     {result}, {message.Id}");
+Console.WriteLine($"Signed, verified: {result}, {message.Id}");
 
 // One byte is changed, and changed back.
 body[^2] = (byte)'1';
@@ -115,6 +115,6 @@ Console.WriteLine($"Acme signs:           {headers["X-Acme-Signature"][..20]}…
 
 static ValueTask HandleAsync(ReadOnlyMemory<byte> body)
 {
-    Console.WriteLine($"Handled:              {body.Length} bytes");
+    Console.WriteLine($"Handled: {body.Length} bytes");
     return ValueTask.CompletedTask;
 }
