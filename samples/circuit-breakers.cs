@@ -14,34 +14,37 @@ services.AddCircuitBreaker("payments", o =>
     o.BreakDuration = TimeSpan.FromMilliseconds(300);
     o.SlowCallDuration = TimeSpan.FromMilliseconds(400);
 });
+
+// One circuit per host, for the last part.
 services.AddCircuitBreakerGroup<string>("hosts", o => o.ConsecutiveFailures = 3);
 
 await using ServiceProvider provider = services.BuildServiceProvider();
 CircuitBreaker breaker = provider.GetRequiredKeyedService<CircuitBreaker>("payments");
-breaker.StateChanged += (_, change) => Console.WriteLine($"   payments: {change.Previous} -> {change.Current}");
-var dependency = new Dependency();
 
+breaker.StateChanged += (_, change) => Console.WriteLine($"   payments: {change.Previous} -> {change.Current}");
 Console.WriteLine("1. The dependency fails; the circuit opens and rejects without calling it.");
-dependency.Fails = true;
+
+// Stands for somebody else's service, which is down: the circuit opens after four calls.
+bool isDown = true;
+Task<string> ChargeAsync(CancellationToken token) => isDown ? throw new HttpRequestException("failed") : Task.FromResult("charged");
 for (int i = 0; i < 6; i++)
 {
     try
     {
-        string receipt = await breaker.ExecuteAsync(token => dependency.ChargeAsync(token));
-        Console.WriteLine($"   {receipt}");
+        Console.WriteLine(await breaker.ExecuteAsync(token => ChargeAsync(token)));
+    }
+    catch (HttpRequestException exception)
+    {
+        Console.WriteLine(exception.Message);
     }
     catch (CircuitOpenException open)
     {
-        Console.WriteLine($"   rejected: {open.State}");
-    }
-    catch (HttpRequestException)
-    {
-        Console.WriteLine("   failed");
+        Console.WriteLine($"rejected: {open.State}, come back in {open.RetryAfter.TotalMilliseconds:0} ms");
     }
 }
 
 Console.WriteLine("2. It recovers; one probe closes the circuit after the break.");
-dependency.Fails = false;
+isDown = false;
 using (var timer = new PeriodicTimer(TimeSpan.FromMilliseconds(20)))
 {
     while (breaker.State != CircuitState.HalfOpen)
@@ -50,12 +53,11 @@ using (var timer = new PeriodicTimer(TimeSpan.FromMilliseconds(20)))
     }
 }
 
-Console.WriteLine($"   {await breaker.ExecuteAsync(token => dependency.ChargeAsync(token))}");
+Console.WriteLine($"   {await breaker.ExecuteAsync(token => ChargeAsync(token))}");
 
 Console.WriteLine("3. It hangs; nothing completes, and the circuit opens all the same.");
-dependency.Hangs = true;
 using var hangUp = new CancellationTokenSource();
-Task<string>[] hung = [.. Enumerable.Range(0, 8).Select(_ => breaker.ExecuteAsync(token => dependency.ChargeAsync(token), hangUp.Token).AsTask())];
+Task<string>[] hung = [.. Enumerable.Range(0, 8).Select(_ => breaker.ExecuteAsync(token => HangAsync(token), hangUp.Token).AsTask())];
 using (var timer = new PeriodicTimer(TimeSpan.FromMilliseconds(20)))
 {
     while (breaker.State == CircuitState.Closed)
@@ -94,19 +96,8 @@ foreach (CircuitGroupEntry<string> entry in hosts.Snapshot().OrderBy(entry => en
 
 Console.WriteLine("Shown: failures and hung calls open a circuit, a probe closes it, and hosts do not share one.");
 
-internal sealed class Dependency
+static async Task<string> HangAsync(CancellationToken token)
 {
-    public bool Fails { get; set; }
-
-    public bool Hangs { get; set; }
-
-    public async ValueTask<string> ChargeAsync(CancellationToken token)
-    {
-        if (Hangs)
-        {
-            await Task.Delay(Timeout.Infinite, token);
-        }
-
-        return Fails ? throw new HttpRequestException("503") : "charged";
-    }
+    await Task.Delay(Timeout.Infinite, token);
+    return "never";
 }

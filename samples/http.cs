@@ -7,11 +7,9 @@ using Backend.Toolkit.CircuitBreakers;
 using Backend.Toolkit.Http;
 using Backend.Toolkit.TimeoutBudgets;
 
-await using WebApplication server = await Payments.StartAsync();
-
 // 1. In a container: a client, its policy, and the numbers that differ from the defaults.
-HostApplicationBuilder builder = Host.CreateEmptyApplicationBuilder(null);
-builder.Services.AddHttpClient("payments", client => client.BaseAddress = new Uri(server.Urls.First()))
+WebApplicationBuilder builder = WebApplication.CreateBuilder(args);
+builder.Services.AddHttpClient("payments")
     .AddOutboundPolicy(o =>
     {
         o.Budget!.Total = TimeSpan.FromSeconds(2);
@@ -19,12 +17,48 @@ builder.Services.AddHttpClient("payments", client => client.BaseAddress = new Ur
         o.Retry!.BaseDelay = TimeSpan.FromMilliseconds(50);
         o.AttachIdempotencyKey = true;
     });
-using IHost host = builder.Build();
-HttpClient payments = host.Services.GetRequiredService<IHttpClientFactory>().CreateClient("payments");
 
+builder.Logging.ClearProviders();
+builder.WebHost.UseUrls("http://127.0.0.1:0");
+
+// Stands for somebody else's service, which fails once.
+await using WebApplication app = builder.Build();
+int calls = 0;
+app.MapPost("/charges", (HttpRequest request) => ++calls == 1 ? Results.StatusCode(503) : Results.Text($"charged under {request.Headers["Idempotency-Key"]}"));
+
+var seen = new List<string>();
+var keys = new HashSet<string>();
+app.Use((context, next) =>
+{
+    if (HttpMethods.IsPost(context.Request.Method))
+    {
+        keys.Add(context.Request.Headers["Idempotency-Key"].ToString());
+        seen.Add(context.Request.Headers["Retry-Attempt"] is [{ } attempt] ? $"attempt {attempt}" : "attempt 1");
+    }
+
+    return next(context);
+});
+app.MapGet("/busy", (HttpResponse response) =>
+{
+    response.Headers.RetryAfter = "60";
+    return Results.StatusCode(429);
+});
+app.MapGet("/left", (HttpRequest request) => request.Headers["Timeout-Budget"].ToString());
+app.MapGet("/endless", async (HttpContext context) =>
+{
+    await context.Response.WriteAsync("the first part");
+    await context.Response.Body.FlushAsync();
+    await Task.Delay(Timeout.Infinite, context.RequestAborted);
+});
+app.MapGet("/dead", () => Results.StatusCode(500));
+
+await app.StartAsync();
+HttpClient payments = app.Services.GetRequiredService<IHttpClientFactory>().CreateClient("payments");
+payments.BaseAddress = new Uri(app.Urls.First());
 using HttpResponseMessage charged = await payments.PostAsync("charges", new StringContent("12.50"));
+Console.WriteLine($"{await charged.Content.ReadAsStringAsync()}, by call {calls}");
 
-Console.WriteLine($"A server that fails once:    {(int)charged.StatusCode}; it saw {string.Join(", then ", Payments.Seen)}, {Payments.Keys.Count} key");
+Console.WriteLine($"What it saw:                 {string.Join(", then ", seen)}, {keys.Count} key");
 
 // 2. Come back in a minute: not within two seconds, so the answer is here at once.
 long asked = TimeProvider.System.GetTimestamp();
@@ -74,7 +108,7 @@ for (int i = 0; i < 10; i++)
 {
     try
     {
-        using HttpResponseMessage dead = await reports.GetAsync(server.Urls.First() + "/dead");
+        using HttpResponseMessage dead = await reports.GetAsync(app.Urls.First() + "/dead");
         answers++;
     }
     catch (CircuitOpenException)
@@ -84,43 +118,6 @@ for (int i = 0; i < 10; i++)
 }
 
 Console.WriteLine($"A server that is down:       {answers} of 10 calls reached it, {rejections} were rejected");
-await server.StopAsync();
-return charged.StatusCode == HttpStatusCode.OK && Payments.Keys.Count == 1 && busy.StatusCode == HttpStatusCode.TooManyRequests && waited < TimeSpan.FromSeconds(1)
+await app.StopAsync();
+return charged.StatusCode == HttpStatusCode.OK && keys.Count == 1 && busy.StatusCode == HttpStatusCode.TooManyRequests && waited < TimeSpan.FromSeconds(1)
     && stalled == "payments" && (answers, rejections) == (3, 7) ? 0 : 1;
-
-/// <summary>Stands for somebody else's service.</summary>
-internal static class Payments
-{
-    public static List<string> Seen { get; } = [];
-
-    public static HashSet<string> Keys { get; } = [];
-
-    public static async Task<WebApplication> StartAsync()
-    {
-        WebApplicationBuilder builder = WebApplication.CreateSlimBuilder();
-        builder.Logging.ClearProviders();
-        builder.WebHost.UseUrls("http://127.0.0.1:0");
-        WebApplication app = builder.Build();
-        app.MapPost("/charges", (HttpRequest request) =>
-        {
-            Keys.Add(request.Headers["Idempotency-Key"].ToString());
-            Seen.Add(request.Headers["Retry-Attempt"] is [{ } attempt] ? $"attempt {attempt}" : "attempt 1");
-            return Results.StatusCode(Seen.Count == 1 ? 503 : 200);
-        });
-        app.MapGet("/busy", (HttpResponse response) =>
-        {
-            response.Headers.RetryAfter = "60";
-            return Results.StatusCode(429);
-        });
-        app.MapGet("/left", (HttpRequest request) => request.Headers["Timeout-Budget"].ToString());
-        app.MapGet("/endless", async (HttpContext context) =>
-        {
-            await context.Response.WriteAsync("the first part");
-            await context.Response.Body.FlushAsync();
-            await Task.Delay(Timeout.Infinite, context.RequestAborted);
-        });
-        app.MapGet("/dead", () => Results.StatusCode(500));
-        await app.StartAsync();
-        return app;
-    }
-}

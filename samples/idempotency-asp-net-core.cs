@@ -8,62 +8,90 @@ using System.Text.Json.Serialization;
 using Backend.Toolkit.Idempotency;
 using Backend.Toolkit.Idempotency.AspNetCore;
 
-WebApplicationBuilder builder = WebApplication.CreateSlimBuilder(args);
-builder.Logging.ClearProviders();
-builder.WebHost.UseUrls("http://127.0.0.1:0");
-builder.Services.ConfigureHttpJsonOptions(o => o.SerializerOptions.TypeInfoResolver = SampleJson.Default);
+WebApplicationBuilder builder = WebApplication.CreateBuilder(args);
 builder.Services.AddMemoryIdempotencyStore();
 builder.Services.AddIdempotency("orders", o => o.Duplicates = DuplicatePolicy.WaitAndReplay);
 builder.Services.AddHttpIdempotency(o => o.Subject = context => context.Request.Headers["X-Api-Key"]);
 
-await using WebApplication app = builder.Build();
-var payments = new Payments();
-int numbers = 4710;
+builder.Logging.ClearProviders();
+builder.WebHost.UseUrls("http://127.0.0.1:0");
+builder.Services.ConfigureHttpJsonOptions(o => o.SerializerOptions.TypeInfoResolver = ShopJson.Default);
+
+WebApplication app = builder.Build();
 app.UseIdempotency();
 app.MapPost("/orders", async (OrderRequest order, HttpContext context) =>
 {
     IdempotentOperation operation = context.GetIdempotentOperation();
-    string charge = await operation.PhaseAsync("charge", ct => payments.ChargeAsync(operation.DownstreamKey("charge"), 30 * order.Apples, ct), SampleJson.Default.String);
-    return Results.Created("/orders/4711", new Order(Interlocked.Increment(ref numbers), charge));
+    string charge = await operation.PhaseAsync("charge", ct => ChargeAsync(operation.DownstreamKey("charge"), 30 * order.Apples, ct), ShopJson.Default.String);
+    return Results.Created("/orders/4711", new Order(4711, charge));
 }).RequireIdempotency("orders");
+
 app.MapPost("/exports", (HttpContext context) => context.Response.Body.WriteAsync(new byte[100_000]).AsTask()).RequireIdempotency("orders");
-await app.StartAsync();
 
-using var client = new HttpClient { BaseAddress = new Uri(app.Urls.Single()) };
+// Asks once the application has started, and stops it.
+using var client = new HttpClient();
 client.DefaultRequestHeaders.Add("X-Api-Key", "ann");
+Task asked = AskAsync();
 
-Console.WriteLine("1. The same request twice: one order, one charge.");
-await ShowAsync("/orders", "key-1", """{"apples":2}""");
-await ShowAsync("/orders", "key-1", """{"apples":2}""");
+app.Run();
 
-Console.WriteLine("2. Another request under the same key.");
-await ShowAsync("/orders", "key-1", """{"apples":200}""");
+await asked;
 
-Console.WriteLine("3. No key, and one that is malformed.");
-await ShowAsync("/orders", null, """{"apples":2}""");
-await ShowAsync("/orders", "a, b", """{"apples":2}""");
-
-Console.WriteLine("4. A client that hangs up while it is charged, and asks again.");
-using (var hangUp = new CancellationTokenSource(TimeSpan.FromMilliseconds(50), TimeProvider.System))
+// Stands for somebody else's service.
+static async ValueTask<string> ChargeAsync(string key, int amount, CancellationToken token)
 {
+    await Task.Delay(TimeSpan.FromMilliseconds(300), TimeProvider.System, token);
+    return $"{amount} under {key}";
+}
+
+async Task AskAsync()
+{
+    var started = new TaskCompletionSource();
+    app.Lifetime.ApplicationStarted.Register(started.SetResult);
+    await started.Task;
+    client.BaseAddress = new Uri(app.Urls.Single());
     try
     {
-        await PostAsync("/orders", "key-2", """{"apples":3}""", hangUp.Token);
+        await ShowAllAsync();
     }
-    catch (OperationCanceledException)
+    finally
     {
-        Console.WriteLine("   hung up");
+        await app.StopAsync();
     }
 }
 
-await ShowAsync("/orders", "key-2", """{"apples":3}""");
+async Task ShowAllAsync()
+{
+    Console.WriteLine("1. The same request twice: one order, one charge.");
+    await ShowAsync("/orders", "key-1", """{"apples":2}""");
+    await ShowAsync("/orders", "key-1", """{"apples":2}""");
 
-Console.WriteLine("5. A response that is too large to keep: it was sent, and does not run again.");
-await ShowAsync("/exports", "key-3", "{}");
-await ShowAsync("/exports", "key-3", "{}");
+    Console.WriteLine("2. Another request under the same key.");
+    await ShowAsync("/orders", "key-1", """{"apples":200}""");
 
-Console.WriteLine($"{payments.Calls} charges for 2 orders.");
-await app.StopAsync();
+    Console.WriteLine("3. No key, and one that is malformed.");
+    await ShowAsync("/orders", null, """{"apples":2}""");
+    await ShowAsync("/orders", "a, b", """{"apples":2}""");
+
+    Console.WriteLine("4. A client that hangs up while it is charged, and asks again.");
+    using (var hangUp = new CancellationTokenSource(TimeSpan.FromMilliseconds(50), TimeProvider.System))
+    {
+        try
+        {
+            await PostAsync("/orders", "key-2", """{"apples":3}""", hangUp.Token);
+        }
+        catch (OperationCanceledException)
+        {
+            Console.WriteLine("   hung up");
+        }
+    }
+
+    await ShowAsync("/orders", "key-2", """{"apples":3}""");
+
+    Console.WriteLine("5. A response that is too large to keep: it was sent, and does not run again.");
+    await ShowAsync("/exports", "key-3", "{}");
+    await ShowAsync("/exports", "key-3", "{}");
+}
 
 async Task<HttpResponseMessage> PostAsync(string path, string? key, string body, CancellationToken token)
 {
@@ -87,21 +115,7 @@ internal sealed record OrderRequest(int Apples);
 
 internal sealed record Order(int Number, string Charge);
 
-internal sealed class Payments
-{
-    private int _calls;
-
-    public int Calls => _calls;
-
-    public async ValueTask<string> ChargeAsync(string key, int amount, CancellationToken token)
-    {
-        await Task.Delay(TimeSpan.FromMilliseconds(300), TimeProvider.System, token);
-        Interlocked.Increment(ref _calls);
-        return $"{amount} under {key}";
-    }
-}
-
 [JsonSerializable(typeof(OrderRequest))]
 [JsonSerializable(typeof(Order))]
 [JsonSerializable(typeof(string))]
-internal sealed partial class SampleJson : JsonSerializerContext;
+internal sealed partial class ShopJson : JsonSerializerContext;

@@ -6,7 +6,6 @@
 using System.Diagnostics;
 using System.Net;
 using System.Net.Sockets;
-using System.Text;
 using System.Text.Json.Serialization;
 using Backend.Toolkit.Idempotency;
 using Backend.Toolkit.Idempotency.PostgreSql;
@@ -14,33 +13,42 @@ using Microsoft.Extensions.DependencyInjection;
 using Npgsql;
 
 using Server? server = args.Length > 0 ? null : await Server.StartAsync();
-string? connectionString = args.FirstOrDefault() ?? server?.ConnectionString;
-if (connectionString is null)
+args = server is null ? args : [server.ConnectionString];
+if (args.Length == 0)
 {
     Console.WriteLine("No connection string was given, and PostgreSQL is not installed: nothing to show.");
     return;
 }
 
 var services = new ServiceCollection();
-services.AddSingleton(NpgsqlDataSource.Create(connectionString));
+services.AddSingleton(NpgsqlDataSource.Create(args.FirstOrDefault() ?? "Host=127.0.0.1;Username=postgres"));
 services.AddPostgreSqlIdempotencyStore(o => o.Schema = "shop");
 services.AddIdempotency("orders", o => o.MaxWait = TimeSpan.FromSeconds(5));
+
 await using ServiceProvider provider = services.BuildServiceProvider();
-var database = provider.GetRequiredService<NpgsqlDataSource>();
 var orders = provider.GetRequiredKeyedService<IdempotentExecutor>("orders");
-await using (NpgsqlCommand table = database.CreateCommand("CREATE TABLE IF NOT EXISTS orders (id bigint GENERATED ALWAYS AS IDENTITY, item text NOT NULL)"))
+var database = provider.GetRequiredService<NpgsqlDataSource>();
+await using NpgsqlConnection connection = await database.OpenConnectionAsync();
+await using var table = new NpgsqlCommand("CREATE TABLE IF NOT EXISTS orders (id bigint GENERATED ALWAYS AS IDENTITY, item text NOT NULL)", connection);
+await table.ExecuteNonQueryAsync();
+
+// A message is delivered twice: order and outcome are one commit, and the repeat gets the same answer.
+byte[] message = "2 apples"u8.ToArray();
+for (int i = 0; i < 2; i++)
 {
-    await table.ExecuteNonQueryAsync();
+    long order = await orders.ExecuteInTransactionAsync("message-17", message, connection, async (transaction, operation, token) =>
+    {
+        await using var insert = new NpgsqlCommand("INSERT INTO orders (item) VALUES ('apples') RETURNING id", connection);
+        return (long)(await insert.ExecuteScalarAsync(token))!;
+    }, ShopJson.Default.Int64);
+    Console.WriteLine($"Delivered: order {order}");
 }
 
-string key = Guid.NewGuid().ToString();
-byte[] body = Encoding.UTF8.GetBytes("2 apples");
-
-// 1. The order, the claim of its key and the outcome are one commit; a repeat gets the same.
+// 1. What fails is rolled back with its claim: the next request runs at once.
 async Task<long> PlaceAsync(string key, bool fails = false)
 {
     await using NpgsqlConnection own = await database.OpenConnectionAsync();
-    return await orders.ExecuteInTransactionAsync(key, body, own, async (transaction, operation, token) =>
+    return await orders.ExecuteInTransactionAsync(key, message, own, async (transaction, operation, token) =>
     {
         await using var insert = new NpgsqlCommand("INSERT INTO orders (item) VALUES ('apples') RETURNING id", own);
         long id = (long)(await insert.ExecuteScalarAsync(token))!;
@@ -49,27 +57,23 @@ async Task<long> PlaceAsync(string key, bool fails = false)
 }
 
 long before = await CountAsync();
-Console.WriteLine($"Asked twice:    order {await PlaceAsync(key)} and order {await PlaceAsync(key)}, {await CountAsync() - before} in the table");
-
-// 2. What fails is rolled back with its claim: the next request runs at once.
-string second = Guid.NewGuid().ToString();
+string failing = Guid.NewGuid().ToString();
 try
 {
-    await PlaceAsync(second, fails: true);
+    await PlaceAsync(failing, fails: true);
 }
 catch (IOException)
 {
-    Console.WriteLine($"Failed:         {await CountAsync() - before} in the table, then order {await PlaceAsync(second)}");
+    Console.WriteLine($"Failed:         {await CountAsync() - before} in the table, then order {await PlaceAsync(failing)}");
 }
 
-// 3. Eight at once: one runs, seven wait at the index for its commit.
-string third = Guid.NewGuid().ToString();
-long[] same = await Task.WhenAll(Enumerable.Range(0, 8).Select(_ => PlaceAsync(third)));
+// 2. Eight at once: one runs, seven wait at the index for its commit.
+string shared = Guid.NewGuid().ToString();
+long[] same = await Task.WhenAll(Enumerable.Range(0, 8).Select(_ => PlaceAsync(shared)));
 Console.WriteLine($"Eight at once:  {same.Distinct().Count()} order, {await CountAsync() - before} in the table");
 
-// 4. A call to somebody else comes before the transaction, as a phase: no transaction is open meanwhile.
-await using NpgsqlConnection connection = await database.OpenConnectionAsync();
-long charged = await orders.ExecuteAsync(Guid.NewGuid().ToString(), body, async (operation, token) =>
+// 3. A call to somebody else comes before the transaction, as a phase: no transaction is open meanwhile.
+long charged = await orders.ExecuteAsync(Guid.NewGuid().ToString(), message, async (operation, token) =>
 {
     string charge = await operation.PhaseAsync("charge", ct => ChargeAsync(operation.DownstreamKey("charge"), ct), ShopJson.Default.String, token);
     await operation.BeginTransactionAsync(connection, token);

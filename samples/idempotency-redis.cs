@@ -17,10 +17,10 @@ var listener = new TcpListener(IPAddress.Loopback, 0);
 listener.Start();
 int port = ((IPEndPoint)listener.LocalEndpoint).Port;
 listener.Stop();
-Process? redis = null;
+Process? server = null;
 try
 {
-    redis = Process.Start(new ProcessStartInfo("redis-server", ["--port", $"{port}", "--bind", "127.0.0.1", "--save", ""]) { RedirectStandardOutput = true });
+    server = Process.Start(new ProcessStartInfo("redis-server", ["--port", $"{port}", "--bind", "127.0.0.1", "--save", ""]) { RedirectStandardOutput = true });
 }
 catch (System.ComponentModel.Win32Exception)
 {
@@ -30,21 +30,41 @@ catch (System.ComponentModel.Win32Exception)
 
 try
 {
-    using ConnectionMultiplexer connection = await ConnectionMultiplexer.ConnectAsync($"127.0.0.1:{port},abortConnect=false");
-    while (!connection.IsConnected)
+    args = [$"127.0.0.1:{port},abortConnect=false"];
+    using (ConnectionMultiplexer first = await ConnectionMultiplexer.ConnectAsync(args[0]))
     {
-        await Task.Delay(10);
+        while (!first.IsConnected)
+        {
+            await Task.Delay(10);
+        }
     }
 
-    await using ServiceProvider node1 = Node(connection), node2 = Node(connection), node3 = Node(connection);
-    int charges = 0;
+    ConnectionMultiplexer redis = await ConnectionMultiplexer.ConnectAsync(args.FirstOrDefault() ?? "127.0.0.1,abortConnect=false");
+    var services = new ServiceCollection();
+    services.AddSingleton<IConnectionMultiplexer>(redis);
+    services.AddRedisIdempotencyStore(o => o.KeyPrefix = "shop:");
+    services.AddIdempotency("orders", o => o.Duplicates = DuplicatePolicy.WaitAndReplay);
+
+    await using ServiceProvider provider = services.BuildServiceProvider();
+    var orders = provider.GetRequiredKeyedService<IdempotentExecutor>("orders");
     byte[] message = "2 apples"u8.ToArray();
+
+    // A message is delivered twice, and handled once.
+    int runs = 0;
+    for (int i = 0; i < 2; i++)
+    {
+        string order = await orders.ExecuteAsync("message-17", message, (operation, token) => ValueTask.FromResult($"order {4710 + ++runs}"), ShopJson.Default.String);
+        Console.WriteLine($"delivered: {order}, {runs} run");
+    }
+
+    await using ServiceProvider node1 = services.BuildServiceProvider(), node2 = services.BuildServiceProvider(), node3 = services.BuildServiceProvider();
+    int charges = 0;
     string[] at = await Task.WhenAll(PlaceAsync(node1), PlaceAsync(node2));
     Console.WriteLine($"two nodes at once:  {at[0]} and {at[1]}, {charges} charge");
     Console.WriteLine($"a third node later: {await PlaceAsync(node3)}, {charges} charge");
 
-    redis!.Kill();
-    redis.WaitForExit();
+    server!.Kill();
+    server.WaitForExit();
     try
     {
         await PlaceAsync(node1);
@@ -56,8 +76,8 @@ try
 
     async Task<string> PlaceAsync(ServiceProvider node)
     {
-        IdempotentExecutor orders = node.GetRequiredKeyedService<IdempotentExecutor>("orders");
-        return await orders.ExecuteAsync("message-17", message, async (operation, token) =>
+        IdempotentExecutor executor = node.GetRequiredKeyedService<IdempotentExecutor>("orders");
+        return await executor.ExecuteAsync("message-18", message, async (operation, token) =>
         {
             await Task.Delay(50, token);
             return $"order {4711 + Interlocked.Increment(ref charges)}";
@@ -66,19 +86,10 @@ try
 }
 finally
 {
-    if (redis is { HasExited: false })
+    if (server is { HasExited: false })
     {
-        redis.Kill();
+        server.Kill();
     }
-}
-
-static ServiceProvider Node(ConnectionMultiplexer connection)
-{
-    ServiceCollection services = new();
-    services.AddSingleton<IConnectionMultiplexer>(connection);
-    services.AddRedisIdempotencyStore(o => o.KeyPrefix = "shop:");
-    services.AddIdempotency("orders", o => o.Duplicates = DuplicatePolicy.WaitAndReplay);
-    return services.BuildServiceProvider();
 }
 
 [JsonSerializable(typeof(string))]

@@ -3,7 +3,6 @@
 #:property JsonSerializerIsReflectionEnabledByDefault=false
 
 // Idempotency: a message that is delivered twice, a key that is used for something else, a run that dies half-way, and one that takes too long.
-using System.Text;
 using System.Text.Json.Serialization;
 using Backend.Toolkit.Idempotency;
 using Microsoft.Extensions.DependencyInjection;
@@ -16,19 +15,23 @@ services.AddIdempotency("orders", o =>
     o.Lease = TimeSpan.FromSeconds(1);
     o.Duplicates = DuplicatePolicy.WaitAndReplay;
 });
+
 await using ServiceProvider provider = services.BuildServiceProvider();
 var orders = provider.GetRequiredKeyedService<IdempotentExecutor>("orders");
-var payments = new Payments();
-byte[] message = Encoding.UTF8.GetBytes("2 apples");
+byte[] message = "2 apples"u8.ToArray();
 
-Order order = await orders.ExecuteAsync("message-17", message, async (operation, token) =>
+// Stands for somebody else's service; a message is delivered twice, and charged once.
+int charges = 0;
+ValueTask<string> ChargeAsync(string key, CancellationToken token) => new($"charge {++charges} under {key}");
+for (int i = 0; i < 2; i++)
 {
-    string charge = await operation.PhaseAsync("charge", ct => payments.ChargeAsync(operation.DownstreamKey("charge"), 30, ct), ShopJson.Default.String, token);
-    return new Order(4711, charge);
-}, ShopJson.Default.Order);
-
-Order repeated = await orders.ExecuteAsync("message-17", message, (operation, token) => throw new InvalidOperationException("never called"), ShopJson.Default.Order);
-Console.WriteLine($"Delivered twice:    order {order.Number} and order {repeated.Number}, {payments.Calls} charge");
+    Order order = await orders.ExecuteAsync("message-17", message, async (operation, token) =>
+    {
+        string charge = await operation.PhaseAsync("charge", ct => ChargeAsync(operation.DownstreamKey("charge"), ct), ShopJson.Default.String, token);
+        return new Order(4711, charge);
+    }, ShopJson.Default.Order);
+    Console.WriteLine($"Delivered: {order}");
+}
 
 // 2. The same key for another message.
 try
@@ -43,7 +46,8 @@ catch (IdempotencyException exception) when (exception.Error == IdempotencyError
 // 3. A run that dies after its charge: who takes over goes on behind the last phase.
 async ValueTask<Order> PlaceAsync(IdempotentOperation operation, bool dies, CancellationToken token)
 {
-    string charge = await operation.PhaseAsync("charge", ct => payments.ChargeAsync(operation.DownstreamKey("charge"), 30, ct), ShopJson.Default.String, token);
+    string charge = await operation.PhaseAsync("charge", ct => ChargeAsync(operation.DownstreamKey("charge"), ct), ShopJson.Default.String, token);
+    await Task.Delay(TimeSpan.FromMilliseconds(20), TimeProvider.System, token);
     return dies ? throw new IOException("the power is gone") : new Order(4712, charge);
 }
 
@@ -56,27 +60,14 @@ catch (IOException)
 }
 
 Order takenOver = await orders.ExecuteAsync("message-18", message, (operation, token) => PlaceAsync(operation, dies: false, token), ShopJson.Default.Order);
-Console.WriteLine($"Taken over:         order {takenOver.Number} after its lease, {payments.Calls - 1} charge");
+Console.WriteLine($"Taken over:         order {takenOver.Number} after its lease, {charges - 1} charge");
 
 // 4. Eight at once: one runs, seven wait for its result.
 Order[] same = await Task.WhenAll(Enumerable.Range(0, 8).Select(_ => Task.Run(async () =>
     await orders.ExecuteAsync("message-19", message, (operation, token) => PlaceAsync(operation, dies: false, token), ShopJson.Default.Order))));
-Console.WriteLine($"Eight at once:      {same.Distinct().Count()} order, {payments.Calls - 2} charge");
+Console.WriteLine($"Eight at once:      {same.Distinct().Count()} order, {charges - 2} charge");
 
 internal sealed record Order(int Number, string Charge);
-
-internal sealed class Payments
-{
-    private int _calls;
-
-    public int Calls => _calls;
-
-    public async ValueTask<string> ChargeAsync(string key, int amount, CancellationToken token)
-    {
-        await Task.Delay(TimeSpan.FromMilliseconds(20), TimeProvider.System, token);
-        return $"{amount} under {key}, call {Interlocked.Increment(ref _calls)}";
-    }
-}
 
 [JsonSerializable(typeof(Order))]
 [JsonSerializable(typeof(string))]

@@ -21,9 +21,9 @@ db.ChangeTracker.Clear();
 var options = new CursorPaginatorOptions();
 options.Keys.Add(new CursorKey(1, RandomNumberGenerator.GetBytes(32)));
 var paginator = new CursorPaginator(options);
-int tenant = 2;
 
-// 1. Pages of a query, with what it includes: each is one statement.
+// Pages of a query, with what it includes: each is one statement.
+int tenant = 2;
 Task<Page<Order>> ReadAsync(PageRequest request)
 {
     IQueryable<Order> query = db.Orders.Where(o => o.Tenant == tenant).Include(o => o.Lines).AsNoTracking();
@@ -34,31 +34,32 @@ Page<Order> first = await ReadAsync(new PageRequest(null, Size: 3, Total: TotalK
 Page<Order> second = await ReadAsync(new PageRequest(first.Next, Size: 3));
 Page<Order> back = await ReadAsync(new PageRequest(second.Previous, Size: 3));
 Page<Order> last = await ReadAsync(new PageRequest(null, Size: 3, PageDirection.Backward));
+foreach (Page<Order> page in (Page<Order>[])[first, second, back, last])
+{
+    Console.WriteLine($"Orders {Ids(page.Items)}, with {page.Items[0].Lines[0].Product}, previous: {page.Previous ?? "none"}, next: {page.Next ?? "none"}");
+}
 
-Console.WriteLine($"First page:    {Ids(first.Items)} of {first.Total}, previous: {first.Previous ?? "none"}");
-Console.WriteLine($"Second page:   {Ids(second.Items)}, with {second.Items[0].Lines[0].Product}");
-Console.WriteLine($"Back:          {Ids(back.Items)}");
-Console.WriteLine($"Last page:     {Ids(last.Items)}, next: {last.Next ?? "none"}");
+Console.WriteLine($"First page:    of {first.Total} orders");
 
-// 2. A projection after the seek need not have the keys.
+// 1. A projection after the seek need not have the keys.
 Page<OrderSummary> summaries = await db.Orders.Where(o => o.Tenant == tenant)
     .ToPageAsync(paginator, Order.Newest, new PageRequest(first.Next, Size: 3), o => new OrderSummary("Order " + o.Id, o.Lines.Count), scope: $"tenant {tenant}");
 
 Console.WriteLine($"Summaries:     {string.Join(", ", summaries.Items)}");
 
-// 3. The same query again and again: compiled once for each shape of page.
+// 2. The same query again and again: compiled once for each shape of page.
 Page<Order> compiled = await ShopContext.OrdersOfTenant.ToPageAsync(db, tenant, paginator, new PageRequest(first.Next, Size: 3), scope: $"tenant {tenant}");
 
 Console.WriteLine($"Compiled:      {Ids(compiled.Items)}");
 
-// 4. For a test: is it a seek, and which index is missing?
+// 3. For a test: is it a seek, and which index is missing?
 PageExplanation good = await db.Orders.ExplainPageAsync(paginator, Order.Newest, new PageRequest(first.Next), scope: $"tenant {tenant}");
 PageExplanation bad = await db.Orders.ExplainPageAsync(paginator, Order.ByTenant, default);
 
 Console.WriteLine($"Newest:        {(good.IsSeek ? "a seek" : good)}");
 Console.WriteLine($"By tenant:     {bad.Problems[0]} Missing index: {bad.MissingIndex}");
 
-// 5. What the database would order wrongly is refused, with advice.
+// 4. What the database would order wrongly is refused, with advice.
 try
 {
     await db.Orders.ToPageAsync(paginator, Order.Dearest, default);
@@ -105,10 +106,10 @@ internal sealed class Line
 
 internal sealed class ShopContext(DbContextOptions options) : DbContext(options)
 {
+    public DbSet<Order> Orders => Set<Order>();
+
     public static readonly CompiledPageQuery<ShopContext, int, Order, Order> OrdersOfTenant =
         CompiledPageQuery.Create((ShopContext db, int tenant) => db.Orders.Where(o => o.Tenant == tenant).AsNoTracking(), Order.Newest);
-
-    public DbSet<Order> Orders => Set<Order>();
 
     protected override void OnModelCreating(ModelBuilder modelBuilder) => modelBuilder.Entity<Order>().HasIndex(o => new { o.CreatedAt, o.Id });
 }

@@ -6,43 +6,67 @@
 using Backend.Toolkit.RateLimiting;
 using Backend.Toolkit.RateLimiting.AspNetCore;
 
-WebApplicationBuilder builder = WebApplication.CreateSlimBuilder(args);
-builder.Logging.ClearProviders();
-builder.WebHost.UseUrls("http://127.0.0.1:0");
+WebApplicationBuilder builder = WebApplication.CreateBuilder(args);
 builder.Services.AddRateLimits();
 builder.Services.AddTokenBucketLimiter<HttpContext>("client", RateLimitKeys.IpPrefix, o => o.Limits.Add(new RateLimit(100, TimeSpan.FromMinutes(1))));
 builder.Services.AddSlidingWindowLimiter<HttpContext>("exports", RateLimitKeys.Header("X-Api-Key"), o => o.Limits.Add(new RateLimit(2, TimeSpan.FromHours(1))));
 
-await using WebApplication app = builder.Build();
+builder.Logging.ClearProviders();
+builder.WebHost.UseUrls("http://127.0.0.1:0");
+
+WebApplication app = builder.Build();
 app.UseRateLimits(policy: "client");
 app.MapGet("/orders", () => "orders");
 app.MapGet("/exports", () => "export").RequireRateLimit("exports");
 app.MapGet("/health", () => "up").DisableRateLimit();
+
 app.MapGet("/report", (HttpContext context) =>
 {
     int pages = 7;
     RequestRateLimits.Of(context)?.Settle("client", pages);
     return $"{pages} pages";
 });
-await app.StartAsync();
 
-using var client = new HttpClient { BaseAddress = new Uri(app.Urls.Single()) };
+// Asks once the application has started, and stops it.
+using var client = new HttpClient();
+Task asked = AskAsync();
 
-Console.WriteLine("1. One policy for the whole application, but for an endpoint that is taken out.");
-await ShowAsync("/orders");
-await ShowAsync("/health");
+app.Run();
 
-Console.WriteLine("2. A report that costs seven.");
-await ShowAsync("/report");
-await ShowAsync("/orders");
+await asked;
 
-Console.WriteLine("3. An endpoint with a policy of its own: two an hour. A refusal charges nothing, to no policy.");
-for (int i = 0; i < 4; i++)
+async Task AskAsync()
 {
-    await ShowAsync("/exports");
+    var started = new TaskCompletionSource();
+    app.Lifetime.ApplicationStarted.Register(started.SetResult);
+    await started.Task;
+    client.BaseAddress = new Uri(app.Urls.Single());
+    try
+    {
+        await ShowAllAsync();
+    }
+    finally
+    {
+        await app.StopAsync();
+    }
 }
 
-await app.StopAsync();
+async Task ShowAllAsync()
+{
+    Console.WriteLine("1. One policy for the whole application, but for an endpoint that is taken out.");
+    await ShowAsync("/orders");
+    await ShowAsync("/health");
+
+    Console.WriteLine("2. A report that costs seven.");
+    await ShowAsync("/report");
+    await ShowAsync("/orders");
+
+    Console.WriteLine("3. An endpoint with a policy of its own: two an hour. A refusal charges nothing, to no policy.");
+    for (int i = 0; i < 4; i++)
+    {
+        await ShowAsync("/exports");
+    }
+}
 
 async Task ShowAsync(string path)
 {

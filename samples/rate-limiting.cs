@@ -5,45 +5,44 @@
 using Backend.Toolkit.RateLimiting;
 using Microsoft.Extensions.DependencyInjection;
 
+// 1. In a container: tenants with plans of their own; limiters by name. A key, its decision, and when to come back.
 IReadOnlyList<RateLimit> gold = [new RateLimit(100, TimeSpan.FromSeconds(1)), new RateLimit(100_000, TimeSpan.FromDays(1))];
-
-// 1. In a container: limiters by name, and one with a limit for each key.
 var services = new ServiceCollection();
-services.AddTokenBucketLimiter("api", o => o.Limits.Add(new RateLimit(100, TimeSpan.FromSeconds(1), burst: 200)));
-services.AddSlidingWindowLimiter<string>("logins", user => user, o =>
-{
-    o.Mode = SlidingWindowMode.Exact;
-    o.Limits.Add(new RateLimit(5, TimeSpan.FromMinutes(15)));
-});
 services.AddTokenBucketLimiter<Caller>("tenants", caller => caller.Tenant, o =>
 {
     o.Limits.Add(new RateLimit(10, TimeSpan.FromSeconds(1)));
     o.Limits.Add(new RateLimit(10_000, TimeSpan.FromDays(1)));
     o.LimitsFor = caller => caller.IsGold ? gold : null;
 });
-await using ServiceProvider provider = services.BuildServiceProvider();
 
-// 2. A key, its decision, and when to come back.
+services.AddTokenBucketLimiter("api", o => o.Limits.Add(new RateLimit(100, TimeSpan.FromSeconds(1), burst: 200)));
+services.AddSlidingWindowLimiter<string>("logins", user => user, o =>
+{
+    o.Mode = SlidingWindowMode.Exact;
+    o.Limits.Add(new RateLimit(5, TimeSpan.FromMinutes(15)));
+});
+
+await using ServiceProvider provider = services.BuildServiceProvider();
 var tenants = provider.GetRequiredKeyedService<KeyedRateLimiter<Caller>>("tenants");
 var caller = new Caller("acme", IsGold: false);
 int served = 0;
-
 RateLimitDecision decision;
 while (tenants.TryAcquire(caller, permits: 1, out decision))
 {
     served++;
 }
 
-Console.WriteLine($"A tenant:           {served} served at once, the next in {decision.RetryAfter.TotalMilliseconds:0} ms");
+Console.WriteLine($"A tenant: {served} served at once, the next in {decision.RetryAfter.TotalMilliseconds:0} ms");
+
 Console.WriteLine($"A gold tenant:      {(tenants.TryAcquire(new Caller("globex", IsGold: true), 50, out decision) ? "admitted" : "refused")}, {decision.Remaining} left");
 
-// 3. Logins: no 15 minutes, wherever they begin, hold more than five.
+// 2. Logins: no 15 minutes, wherever they begin, hold more than five.
 var logins = provider.GetRequiredKeyedService<KeyedRateLimiter<string>>("logins");
 int tries = Enumerable.Range(0, 20).Count(_ => logins.TryAcquire("ada", 1, out decision));
 
 Console.WriteLine($"Logins:             {tries} of 20 tries, the next in {decision.RetryAfter.TotalMinutes:0} minutes");
 
-// 4. Charge an estimate, settle the real cost.
+// 3. Charge an estimate, settle the real cost.
 var api = provider.GetRequiredKeyedService<TokenBucketLimiter>("api");
 if (api.TryAcquire(150, out RateLimitDecision estimate))
 {
@@ -55,7 +54,7 @@ api.TryAcquire(0, out decision);
 
 Console.WriteLine($"Settled:            150 charged, 20 used, {decision.Remaining} of 200 left");
 
-// 5. Wait in line instead of being refused.
+// 4. Wait in line instead of being refused.
 var options = new TokenBucketLimiterOptions { QueueLimit = 10 };
 options.Limits.Add(new RateLimit(50, TimeSpan.FromSeconds(1), burst: 1));
 using var paced = new TokenBucketLimiter(options);

@@ -6,12 +6,13 @@
 using Backend.Toolkit.TimeoutBudgets;
 using Backend.Toolkit.TimeoutBudgets.AspNetCore;
 
-WebApplicationBuilder builder = WebApplication.CreateSlimBuilder(args);
-builder.Logging.ClearProviders();
-builder.WebHost.UseUrls("http://127.0.0.1:0");
+WebApplicationBuilder builder = WebApplication.CreateBuilder(args);
 builder.Services.AddTimeoutBudgets(o => o.Maximum = TimeSpan.FromSeconds(10));
 
-await using WebApplication app = builder.Build();
+builder.Logging.ClearProviders();
+builder.WebHost.UseUrls("http://127.0.0.1:0");
+
+WebApplication app = builder.Build();
 app.UseTimeoutBudgets();
 app.MapGet("/orders", async (CancellationToken token) =>
 {
@@ -31,29 +32,51 @@ app.MapGet("/down", () =>
     TimeoutBudget.Current!.MarkRetriesExhausted("payments");
     return Results.StatusCode(503);
 });
-await app.StartAsync();
 
-using var client = new HttpClient { BaseAddress = new Uri(app.Urls.Single()) };
+// Asks once the application has started, and stops it.
+using var client = new HttpClient();
+Task asked = AskAsync();
 
-Console.WriteLine("1. The budget is the least of the caller's and the endpoint's; garbage is ignored.");
-await ShowAsync("/orders", null);
-await ShowAsync("/orders", "500");
-await ShowAsync("/orders", "60000");
-await ShowAsync("/orders", "500ms");
+app.Run();
 
-Console.WriteLine("2. A handler that is late is cancelled, and the caller gets a 504.");
-await ShowAsync("/slow", "300");
-Console.WriteLine($"   the handler was told: {cancelled}");
-
-Console.WriteLine("3. A request that arrives too late is not begun.");
-await ShowAsync("/orders", "0");
-
-Console.WriteLine("4. A 503 may be tried again, unless whoever answers it has itself given up on something.");
-await ShowAsync("/busy", "500");
-await ShowAsync("/down", "500");
-
-await app.StopAsync();
+await asked;
 Console.WriteLine("Shown: a request takes over what its caller has left, ends with it, and says when calling again is useless.");
+
+async Task AskAsync()
+{
+    var started = new TaskCompletionSource();
+    app.Lifetime.ApplicationStarted.Register(started.SetResult);
+    await started.Task;
+    client.BaseAddress = new Uri(app.Urls.Single());
+    try
+    {
+        await ShowAllAsync();
+    }
+    finally
+    {
+        await app.StopAsync();
+    }
+}
+
+async Task ShowAllAsync()
+{
+    Console.WriteLine("1. The budget is the least of the caller's and the endpoint's; garbage is ignored.");
+    await ShowAsync("/orders", null);
+    await ShowAsync("/orders", "500");
+    await ShowAsync("/orders", "60000");
+    await ShowAsync("/orders", "500ms");
+
+    Console.WriteLine("2. A handler that is late is cancelled, and the caller gets a 504.");
+    await ShowAsync("/slow", "300");
+    Console.WriteLine($"   the handler was told: {cancelled}");
+
+    Console.WriteLine("3. A request that arrives too late is not begun.");
+    await ShowAsync("/orders", "0");
+
+    Console.WriteLine("4. A 503 may be tried again, unless whoever answers it has itself given up on something.");
+    await ShowAsync("/busy", "500");
+    await ShowAsync("/down", "500");
+}
 
 async Task ShowAsync(string path, string? budget)
 {

@@ -13,19 +13,19 @@ services.AddTimeoutBudget("attempt", o => o.TotalFor = () => TimeoutBudget.Curre
 await using ServiceProvider provider = services.BuildServiceProvider();
 var checkout = provider.GetRequiredKeyedService<TimeoutBudgetPolicy>("checkout");
 var attempt = provider.GetRequiredKeyedService<TimeoutBudgetPolicy>("attempt");
-Task background = Task.CompletedTask;
 
 Console.WriteLine("1. The budget flows; an inner layer gets a slice of what is left, and reports its own timeout.");
+
 await checkout.ExecuteAsync(async token =>
 {
-    Console.WriteLine($"   checkout has {Rounded(TimeoutBudget.Current!.Remaining)}");
+    Console.WriteLine($"checkout has {TimeoutBudget.Current!.Remaining.TotalMilliseconds:0} ms");
     try
     {
-        await attempt.ExecuteAsync(ct => HangAsync(ct), token);
+        await attempt.ExecuteAsync(ct => Task.Delay(Timeout.Infinite, ct), token);
     }
     catch (TimeoutBudgetExceededException exceeded)
     {
-        Console.WriteLine($"   '{exceeded.Name}' ended after {Rounded(exceeded.Total)}; checkout still has time: {!TimeoutBudget.Current.IsExpired}");
+        Console.WriteLine($"'{exceeded.Name}' ended after {exceeded.Total.TotalMilliseconds:0} ms; checkout still has time: {!TimeoutBudget.Current.IsExpired}");
     }
 });
 
@@ -33,15 +33,16 @@ Console.WriteLine("2. An inner layer that asks for more than is left ends with t
 var generous = new TimeoutBudgetPolicy(new TimeoutBudgetOptions { Name = "generous", Total = TimeSpan.FromMinutes(5) });
 try
 {
-    await checkout.ExecuteAsync(token => generous.ExecuteAsync(ct => HangAsync(ct), token));
+    await checkout.ExecuteAsync(token => generous.ExecuteAsync(ct => Task.Delay(Timeout.Infinite, ct), token));
 }
 catch (TimeoutBudgetExceededException exceeded)
 {
-    Console.WriteLine($"   '{exceeded.Name}' ended after {Rounded(exceeded.Total)}");
+    Console.WriteLine($"   '{exceeded.Name}' ended after {exceeded.Total.TotalMilliseconds:0} ms");
 }
 
 Console.WriteLine("3. Work that outlives its request does not inherit the spent budget.");
 var release = new TaskCompletionSource();
+Task background = Task.CompletedTask;
 using (var budget = TimeoutBudget.Start(TimeSpan.FromSeconds(1), "request"))
 {
     background = Task.Run(async () =>
@@ -68,7 +69,3 @@ catch (TimeoutBudgetExceededException exceeded)
 }
 
 Console.WriteLine("Shown: a budget flows inwards, never grows, is reported by the layer whose it was, and ends with its scope.");
-
-static async Task HangAsync(CancellationToken token) => await Task.Delay(Timeout.Infinite, token);
-
-static string Rounded(TimeSpan time) => $"about {Math.Round(time.TotalMilliseconds / 100) * 100} ms";

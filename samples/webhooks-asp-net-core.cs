@@ -10,30 +10,32 @@ using System.Text.Json.Serialization;
 using Backend.Toolkit.Webhooks;
 using Backend.Toolkit.Webhooks.AspNetCore;
 
-string secret = WebhookKey.NewSecret();
-WebApplicationBuilder builder = WebApplication.CreateSlimBuilder(args);
-builder.Logging.ClearProviders();
-builder.WebHost.UseUrls("http://127.0.0.1:0");
-builder.Services.ConfigureHttpJsonOptions(o => o.SerializerOptions.TypeInfoResolver = SampleJson.Default);
+WebApplicationBuilder builder = WebApplication.CreateBuilder(args);
+string secret = builder.Configuration["Payments:Secret"] ?? WebhookKey.NewSecret();
 builder.Services.AddWebhookVerifier("payments", o => o.Keys.Add(new WebhookKey(secret)));
 builder.Services.AddWebhookReplayGuard("payments", o => o.MaxKeys = 10_000);
 builder.Services.AddWebhookReceiving(o => o.MaxBodyBytes = 100_000);
+
+builder.Services.ConfigureHttpJsonOptions(o => o.SerializerOptions.TypeInfoResolver = SampleJson.Default);
 
 // Stripe's scheme; and the other ends, to have something to receive.
 builder.Services.AddWebhookVerifier("stripe", FromStripe);
 builder.Services.AddWebhookSigner("payments", o => o.Keys.Add(new WebhookKey(secret)));
 builder.Services.AddWebhookSigner("stripe", FromStripe);
 
-await using WebApplication app = builder.Build();
-var handled = new List<string>();
+builder.Logging.ClearProviders();
+builder.WebHost.UseUrls("http://127.0.0.1:0");
+
+WebApplication app = builder.Build();
 app.UseWebhookVerification();
 app.MapPost("/webhooks/payments", (PaymentEvent payment, HttpContext context) =>
 {
     VerifiedWebhook webhook = context.GetVerifiedWebhook();
-    handled.Add($"{webhook.Id}: {payment.Type} {payment.Amount}");
+    Console.WriteLine($"{webhook.Id}: {payment.Type} {payment.Amount}");
     return Results.NoContent();
 }).VerifyWebhook("payments");
-app.MapPost("/webhooks/stripe", (HttpContext context) => handled.Add($"stripe: {context.GetVerifiedWebhook().BodyLength} bytes"))
+
+app.MapPost("/webhooks/stripe", (HttpContext context) => Console.WriteLine($"From Stripe: {context.GetVerifiedWebhook().BodyLength} bytes"))
     .VerifyWebhook("stripe", eventId: async webhook =>
     {
         using JsonDocument body = await JsonDocument.ParseAsync(webhook.OpenBody());
@@ -41,30 +43,52 @@ app.MapPost("/webhooks/stripe", (HttpContext context) => handled.Add($"stripe: {
     });
 int attempts = 0;
 app.MapPost("/webhooks/shaky", () => ++attempts == 1 ? Results.StatusCode(500) : Results.Ok()).VerifyWebhook("payments");
-await app.StartAsync();
 
-using var client = new HttpClient { BaseAddress = new Uri(app.Urls.Single()) };
-const string Captured = """{"type":"payment.captured","amount":30}""";
+// Asks once the application has started, and stops it.
+using var client = new HttpClient();
+Task asked = AskAsync();
 
-Console.WriteLine("1. Signed, and delivered again.");
-await SendAsync("/webhooks/payments", "payments", "msg_17", Captured, Captured);
-await SendAsync("/webhooks/payments", "payments", "msg_17", Captured, Captured);
+app.Run();
 
-Console.WriteLine("2. Changed on the way; not signed at all; too long.");
-await SendAsync("/webhooks/payments", "payments", "msg_18", Captured, Captured.Replace("30", "3000"));
-await SendAsync("/webhooks/payments", null, "", "", Captured);
-await SendAsync("/webhooks/payments", "payments", "msg_19", new string(' ', 100_001), new string(' ', 100_001));
+await asked;
+Console.WriteLine("Shown: what is signed is handled once, and nothing else is handled.");
 
-Console.WriteLine("3. A handler that fails: the sender's next attempt runs.");
-await SendAsync("/webhooks/shaky", "payments", "msg_20", Captured, Captured);
-await SendAsync("/webhooks/shaky", "payments", "msg_20", Captured, Captured);
+async Task AskAsync()
+{
+    var started = new TaskCompletionSource();
+    app.Lifetime.ApplicationStarted.Register(started.SetResult);
+    await started.Task;
+    client.BaseAddress = new Uri(app.Urls.Single());
+    try
+    {
+        await ShowAllAsync();
+    }
+    finally
+    {
+        await app.StopAsync();
+    }
+}
 
-Console.WriteLine("4. Stripe signs each attempt anew; the event's id in the verified body tells that it is the same.");
-await SendAsync("/webhooks/stripe", "stripe", null, """{"id":"evt_1"}""", """{"id":"evt_1"}""", -1);
-await SendAsync("/webhooks/stripe", "stripe", null, """{"id":"evt_1"}""", """{"id":"evt_1"}""");
+async Task ShowAllAsync()
+{
+    const string Captured = """{"type":"payment.captured","amount":30}""";
+    Console.WriteLine("1. Signed, and delivered again.");
+    await SendAsync("/webhooks/payments", "payments", "msg_17", Captured, Captured);
+    await SendAsync("/webhooks/payments", "payments", "msg_17", Captured, Captured);
 
-Console.WriteLine($"Handled: {string.Join("; ", handled)}");
-await app.StopAsync();
+    Console.WriteLine("2. Changed on the way; not signed at all; too long.");
+    await SendAsync("/webhooks/payments", "payments", "msg_18", Captured, Captured.Replace("30", "3000"));
+    await SendAsync("/webhooks/payments", null, "", "", Captured);
+    await SendAsync("/webhooks/payments", "payments", "msg_19", new string(' ', 100_001), new string(' ', 100_001));
+
+    Console.WriteLine("3. A handler that fails: the sender's next attempt runs.");
+    await SendAsync("/webhooks/shaky", "payments", "msg_20", Captured, Captured);
+    await SendAsync("/webhooks/shaky", "payments", "msg_20", Captured, Captured);
+
+    Console.WriteLine("4. Stripe signs each attempt anew; the event's id in the verified body tells that it is the same.");
+    await SendAsync("/webhooks/stripe", "stripe", null, """{"id":"evt_1"}""", """{"id":"evt_1"}""", -1);
+    await SendAsync("/webhooks/stripe", "stripe", null, """{"id":"evt_1"}""", """{"id":"evt_1"}""");
+}
 
 static void FromStripe(WebhookOptions options)
 {

@@ -42,45 +42,56 @@ receiver.MapPost("/hooks", async (HttpRequest request) =>
     return Results.Ok();
 });
 await receiver.StartAsync();
-string url = $"{receiver.Urls.First()}/hooks";
 
 // The sender.
-HostApplicationBuilder builder = Host.CreateApplicationBuilder();
+WebApplicationBuilder builder = WebApplication.CreateBuilder(args);
+
+builder.Configuration["ConnectionStrings:Shop"] = postgres ?? $"Data Source={file}";
+builder.Configuration["Hook"] = $"{receiver.Urls.First()}/hooks";
 builder.Logging.ClearProviders();
-IServiceCollection services = builder.Services;
+builder.WebHost.UseUrls("http://127.0.0.1:0");
 if (postgres is null)
 {
-    services.AddSqliteWebhookDeliveryStore(o => o.ConnectionString = $"Data Source={file}");
+    string database = builder.Configuration.GetConnectionString("Shop") ?? "Data Source=shop.db";
+    builder.Services.AddSqliteWebhookDeliveryStore(o => o.ConnectionString = database);
 }
 else
 {
-    services.AddSingleton(NpgsqlDataSource.Create(postgres));
-    services.AddPostgreSqlWebhookDeliveryStore();
+    string database = builder.Configuration.GetConnectionString("Shop") ?? "Host=127.0.0.1;Username=postgres";
+    builder.Services.AddSingleton(NpgsqlDataSource.Create(database));
+    builder.Services.AddPostgreSqlWebhookDeliveryStore();
 }
 
-services.AddDataProtection().UseEphemeralDataProtectionProvider();
-services.AddWebhookDelivery((o, provider) =>
+builder.Services.AddDataProtection();
+builder.Services.AddWebhookDelivery((o, provider) =>
 {
     var protector = provider.GetRequiredService<IDataProtectionProvider>().CreateProtector("webhooks");
     o.Protect = secret => Convert.ToBase64String(protector.Protect(Encoding.UTF8.GetBytes(secret)));
     o.Unprotect = stored => Encoding.UTF8.GetString(protector.Unprotect(Convert.FromBase64String(stored)));
 });
-services.Configure<WebhookDeliveryOptions>(o =>
+
+// For this sample alone: keys that are kept nowhere, a receiver on loopback, and three attempts within a second.
+builder.Services.AddDataProtection().UseEphemeralDataProtectionProvider();
+builder.Services.Configure<WebhookDeliveryOptions>(o =>
 {
-    // For this sample alone: a receiver on loopback, and three attempts within a second.
     o.AllowHttp = true;
     o.AllowedNetworks.Add("127.0.0.1/32");
     o.Schedule = [TimeSpan.Zero, TimeSpan.FromMilliseconds(200), TimeSpan.FromMilliseconds(200)];
     o.FirstPause = TimeSpan.FromMilliseconds(50);
 });
-using IHost host = builder.Build();
-await host.StartAsync();
-var outbox = host.Services.GetRequiredService<WebhookOutbox>();
-var endpoints = host.Services.GetRequiredService<WebhookEndpoints>();
-var deliveries = host.Services.GetRequiredService<WebhookDeliveries>();
+
+await using WebApplication app = builder.Build();
+await app.StartAsync();
+var endpoints = app.Services.GetRequiredService<WebhookEndpoints>();
+var outbox = app.Services.GetRequiredService<WebhookOutbox>();
+
+var deliveries = app.Services.GetRequiredService<WebhookDeliveries>();
 
 Console.WriteLine("1. A customer's endpoint; what leads inside is refused with a reason.");
+
+string url = builder.Configuration["Hook"] ?? "https://customer.example/hooks";
 NewWebhookEndpoint created = await endpoints.CreateAsync("customer-42", url, ["order.created", "order.paid"]);
+
 secrets.Enqueue(created.Secret);
 foreach (string bad in new[] { "http://10.0.0.1/", "http://[::ffff:169.254.169.254]/", "http://１２７.0.０.１/", "https://user@example.com/", "ftp://example.com/" })
 {
@@ -95,18 +106,39 @@ foreach (string bad in new[] { "http://10.0.0.1/", "http://[::ffff:169.254.169.2
 }
 
 Console.WriteLine("2. An order and its event are one commit; what is rolled back is not sent.");
-await using DbConnection connection = postgres is null ? new SqliteConnection($"Data Source={file}") : new NpgsqlConnection(postgres);
-await connection.OpenAsync();
+
+if (postgres is null)
+{
+    string database = $"Data Source={file}";
+
+    // What the event tells of is written in the same transaction.
+    await using var connection = new SqliteConnection(database);
+    await connection.OpenAsync();
+    await using DbTransaction transaction = await connection.BeginTransactionAsync();
+    await outbox.EnqueueAsync(new WebhookEvent("order.paid", """{"order":"4710"}"""u8.ToArray(), "customer-42"), transaction);
+    await transaction.CommitAsync();
+}
+else
+{
+    // What the event tells of is written in the same transaction.
+    await using NpgsqlConnection connection = await app.Services.GetRequiredService<NpgsqlDataSource>().OpenConnectionAsync();
+    await using NpgsqlTransaction transaction = await connection.BeginTransactionAsync();
+    await outbox.EnqueueAsync(new WebhookEvent("order.paid", """{"order":"4710"}"""u8.ToArray(), "customer-42"), transaction);
+    await transaction.CommitAsync();
+}
+
+await using DbConnection shop = postgres is null ? new SqliteConnection($"Data Source={file}") : new NpgsqlConnection(postgres);
+await shop.OpenAsync();
 await ExecuteAsync("CREATE TABLE IF NOT EXISTS sample_orders (id text PRIMARY KEY)", null);
 await PlaceAsync("4711", commits: true);
 await PlaceAsync("4712", commits: false);
-await UntilAsync(() => received.Count == 1, "the event arrives");
+await UntilAsync(() => received.Count == 2, "the events arrive");
 Console.WriteLine($"   received: {string.Join(", ", received)}");
 
 Console.WriteLine("3. The secret is rotated: for a day each attempt is signed with both.");
 secrets.Enqueue(await endpoints.RotateSecretAsync(created.Endpoint.Id, overlap: TimeSpan.FromDays(1)));
 await endpoints.SendTestAsync(created.Endpoint.Id);
-await UntilAsync(() => received.Count == 2, "the test event arrives");
+await UntilAsync(() => received.Count == 3, "the test event arrives");
 
 Console.WriteLine("4. A receiver that is broken gets dead letters, which are redriven when it is well.");
 isBroken = true;
@@ -120,24 +152,27 @@ foreach (WebhookAttempt attempt in await deliveries.ListAttemptsAsync(dead.Id))
 Console.WriteLine($"   dead letter: {dead.DeadReason}");
 isBroken = false;
 long redriven = await deliveries.RedriveAsync(new WebhookDeliveryFilter(Audience: "customer-42"), perSecond: 50);
-await UntilAsync(() => received.Count == 3, "the redriven event arrives");
+await UntilAsync(() => received.Count == 4, "the redriven event arrives");
 Console.WriteLine($"   redriven: {redriven}");
 
 Console.WriteLine("5. One that was delivered is sent again under the same id.");
 WebhookDelivery delivered = await FindAsync(new WebhookDeliveryFilter(Audience: "customer-42", EventType: "order.created", State: WebhookDeliveryState.Delivered));
 await deliveries.ResendAsync(delivered.Id);
-await UntilAsync(() => received.Count == 4, "the resent event arrives");
+await UntilAsync(() => received.Count == 5, "the resent event arrives");
 Console.WriteLine($"   received with id {delivered.EventId}: {received.Count(text => text.StartsWith(delivered.EventId, StringComparison.Ordinal))} times");
 
-await host.StopAsync();
-await connection.CloseAsync();
+await app.StopAsync();
+
+await app.WaitForShutdownAsync();
+
+await shop.CloseAsync();
 SqliteConnection.ClearAllPools();
 File.Delete(file);
 Console.WriteLine("Shown: one commit for order and event, signed attempts, refused endpoints, a rotation, dead letters, a redrive and a resend.");
 
 async Task PlaceAsync(string order, bool commits)
 {
-    await using DbTransaction transaction = await connection.BeginTransactionAsync();
+    await using DbTransaction transaction = await shop.BeginTransactionAsync();
     await ExecuteAsync($"INSERT INTO sample_orders (id) VALUES ('{order}-{Guid.NewGuid():N}')", transaction);
     byte[] payload = Encoding.UTF8.GetBytes($$"""{"order":"{{order}}"}""");
     await outbox.EnqueueAsync(new WebhookEvent("order.created", payload, "customer-42", OrderKey: order), transaction);
@@ -146,7 +181,7 @@ async Task PlaceAsync(string order, bool commits)
 
 async Task ExecuteAsync(string text, DbTransaction? transaction)
 {
-    await using DbCommand command = connection.CreateCommand();
+    await using DbCommand command = shop.CreateCommand();
     command.CommandText = text;
     command.Transaction = transaction;
     await command.ExecuteNonQueryAsync();

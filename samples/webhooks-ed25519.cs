@@ -26,15 +26,16 @@ services.AddWebhookVerifier("new", o =>
     o.Keys.Add(new WebhookKey(publicKey));
 });
 services.AddWebhookVerifier("old", o => o.Keys.Add(new WebhookKey(secret)));
+
 await using ServiceProvider provider = services.BuildServiceProvider();
 
 byte[] body = Encoding.UTF8.GetBytes("""{"type":"order.created"}""");
 var headers = new Dictionary<string, string>(StringComparer.OrdinalIgnoreCase);
 provider.GetRequiredKeyedService<WebhookSigner>("orders").Sign(headers, (to, name, value) => to[name] = value.ToString(), "msg_1", body);
-Console.WriteLine($"Signatures:       {string.Join(' ', headers["webhook-signature"].Split(' ').Select(one => one[..12] + "…"))}");
+Console.WriteLine($"Signatures: {string.Join(' ', headers["webhook-signature"].Split(' ').Select(one => one[..12] + "…"))}");
 foreach (string receiver in new[] { "new", "old" })
 {
-    Console.WriteLine($"Receiver, {receiver}:    {provider.GetRequiredKeyedService<WebhookVerifier>(receiver).Verify(headers, (from, name) => from.GetValueOrDefault(name), body)}");
+    Console.WriteLine($"Receiver, {receiver}: {provider.GetRequiredKeyedService<WebhookVerifier>(receiver).Verify(headers, (from, name) => from.GetValueOrDefault(name), body)}");
 }
 
 // A receiver that tries to sign is stopped before it starts.

@@ -13,12 +13,15 @@ string secret = WebhookKey.NewSecret();
 var services = new ServiceCollection();
 services.AddWebhookSigner("payments", o => o.Keys.Add(new WebhookKey(secret)));
 services.AddWebhookVerifier("payments", o => o.Keys.Add(new WebhookKey(secret)));
+services.AddWebhookReplayGuard("payments", o => o.MaxKeys = 10_000);
+
+// What comes from others is signed in their way.
 services.AddWebhookVerifier("stripe", o =>
 {
     o.Scheme = WebhookScheme.Stripe;
     o.Keys.Add(new WebhookKey("whsec_from_the_dashboard_of_Stripe"));
 });
-services.AddWebhookReplayGuard("payments", o => o.MaxKeys = 10_000);
+
 await using ServiceProvider provider = services.BuildServiceProvider();
 var signer = provider.GetRequiredKeyedService<WebhookSigner>("payments");
 var verifier = provider.GetRequiredKeyedService<WebhookVerifier>("payments");
@@ -29,8 +32,9 @@ var headers = new Dictionary<string, string>(StringComparer.OrdinalIgnoreCase);
 signer.Sign(headers, (to, name, value) => to[name] = value.ToString(), "msg_17", body);
 
 WebhookVerification result = verifier.Verify(headers, (from, name) => from.GetValueOrDefault(name), body, out WebhookMessage message);
-Console.WriteLine($"Signed, verified:     {result}, {message.Id}");
+Console.WriteLine($"Signed, verified: {result}, {message.Id}");
 
+// One byte is changed, and changed back.
 body[^2] = (byte)'1';
 Console.WriteLine($"One byte changed:     {verifier.Verify(headers, (from, name) => from.GetValueOrDefault(name), body)}");
 body[^2] = (byte)'0';
@@ -111,6 +115,6 @@ Console.WriteLine($"Acme signs:           {headers["X-Acme-Signature"][..20]}…
 
 static ValueTask HandleAsync(ReadOnlyMemory<byte> body)
 {
-    Console.WriteLine($"Handled:              {body.Length} bytes");
+    Console.WriteLine($"Handled: {body.Length} bytes");
     return ValueTask.CompletedTask;
 }

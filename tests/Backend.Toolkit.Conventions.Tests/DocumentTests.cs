@@ -17,7 +17,7 @@ public sealed partial class DocumentTests
             .SelectMany(document => Markdown.CodeBlocks(Repository.Read(document.Document)).Select(block => (document.Document, document.Samples, block.Language, block.Lines)))
             .ToArray();
         IEnumerable<string> offenders = blocks
-            .Where(block => (block.Language is "" && Path.GetFileName(block.Document) == "README.md") || (IsCSharp(block.Language) && !block.Samples.Any(sample => IsPieceOf(sample, block.Lines))))
+            .Where(block => (block.Language is "" && Path.GetFileName(block.Document) == "README.md") || (IsCSharp(block.Language) && !block.Samples.Any(sample => IsPieceOf(sample, block.Lines) || IsProgramOf(sample, block.Lines))))
             .Select(block => $"{block.Document} ({(block.Language is "" ? "no language" : block.Language)}): {string.Join('\n', block.Lines)}");
         IEnumerable<string> withoutExample = Repository.Leaves.Select(leaf => leaf.ReadmePath).Where(readme => !blocks.Any(block => block.Document == readme && IsCSharp(block.Language)));
 
@@ -100,6 +100,36 @@ public sealed partial class DocumentTests
         string[] lines = [.. Repository.Read(sample).Split('\n').Select(line => line.Trim())];
         string[] wanted = [.. block.Select(line => line.Trim())];
         return Enumerable.Range(0, Math.Max(0, lines.Length - wanted.Length + 1)).Any(start => lines.AsSpan(start, wanted.Length).SequenceEqual(wanted));
+    }
+
+    /// <summary>
+    /// A whole program may leave out paragraphs of its sample: each of its own is there line for line, and they come in the same order. Directives
+    /// are lines of the sample, wherever they stand.
+    /// </summary>
+    private static bool IsProgramOf(string sample, string[] block)
+    {
+        string[] directives = [.. block.TakeWhile(line => Markdown.IsDirective(line))];
+        if (directives.Length == 0 || !Repository.Exists(sample))
+        {
+            return false;
+        }
+
+        string[] lines = [.. Repository.Read(sample).Split('\n').Select(line => line.Trim())];
+        IEnumerable<string[]> paragraphs = string.Join('\n', block[directives.Length..].Select(line => line.Trim()))
+            .Split("\n\n", StringSplitOptions.RemoveEmptyEntries).Select(paragraph => paragraph.Trim('\n').Split('\n'));
+        int from = 0;
+        foreach (string[] paragraph in paragraphs)
+        {
+            int start = Enumerable.Range(from, Math.Max(0, lines.Length - paragraph.Length + 1 - from)).FirstOrDefault(at => lines.AsSpan(at, paragraph.Length).SequenceEqual(paragraph), -1);
+            if (start < 0)
+            {
+                return false;
+            }
+
+            from = start + paragraph.Length;
+        }
+
+        return directives.All(lines.Contains);
     }
 
     private static bool Resolves(string document, string target)

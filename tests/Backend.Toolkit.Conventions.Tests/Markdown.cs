@@ -8,6 +8,9 @@ internal static partial class Markdown
     public static IEnumerable<(string Language, string[] Lines)> CodeBlocks(string text) =>
         Fence().Matches(text).Select(match => (match.Groups["language"].Value.Trim(), match.Groups["code"].Value.TrimEnd('\n').Split('\n')));
 
+    /// <summary><c>using System.Text;</c>, with which a whole program begins.</summary>
+    public static bool IsDirective(string line) => Directive().IsMatch(line);
+
     /// <summary>Of each row of a table that has a column called Default: the first cell, and that one.</summary>
     public static IEnumerable<(string Name, string Default)> Defaults(string text)
     {
@@ -48,6 +51,9 @@ internal static partial class Markdown
 
     [GeneratedRegex(@"^#{1,6}\s+(?<title>.+)$", RegexOptions.Multiline)]
     private static partial Regex Heading();
+
+    [GeneratedRegex(@"^using [\w.]+;$")]
+    private static partial Regex Directive();
 
     [GeneratedRegex(@"[^\w\- ]")]
     private static partial Regex NotInAnchor();

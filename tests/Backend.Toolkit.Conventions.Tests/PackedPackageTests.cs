@@ -180,6 +180,29 @@ public sealed partial class PackedPackageTests(PackedPackages packed) : IClassFi
         statuses[^1].Should().Be(HttpStatusCode.TooManyRequests);
     }
 
+    [Fact]
+    public void The_first_example_of_each_readme_is_a_program_that_builds_without_a_warning_in_a_fresh_project_with_what_the_readme_adds()
+    {
+        var offenders = new List<string>();
+        foreach (Package package in PackedPackages.Packages)
+        {
+            string readme = Repository.Read(package.ReadmePath);
+            (string Language, string[] Lines)[] blocks = [.. Markdown.CodeBlocks(readme).Take(2)];
+            string[] added = blocks is [("sh", _), ("csharp", _)] ? [.. AddedPackage().Matches(string.Join('\n', blocks[0].Lines)).Select(match => match.Value)] : [];
+            Match template = FreshProject().Match(readme);
+            if (added.FirstOrDefault() != package.Name || !template.Success || !Markdown.IsDirective(blocks[1].Lines[0]))
+            {
+                offenders.Add($"{package.ReadmePath}: first `dotnet new …`, then a block that adds this package, then a program");
+                continue;
+            }
+
+            packed.AddFreshProject($"{package}.Readme", template.Value, added, string.Join('\n', blocks[1].Lines) + '\n');
+        }
+
+        offenders.ShouldBeNone();
+        packed.BuildFreshProjects();
+    }
+
     private static async Task<HttpResponseMessage> OrderAsync(Server server, string? key)
     {
         using var request = new HttpRequestMessage(HttpMethod.Post, "orders");
@@ -267,6 +290,9 @@ public sealed partial class PackedPackageTests(PackedPackages packed) : IClassFi
         entry.CopyTo(bytes);
         return bytes.ToArray();
     }
+
+    [GeneratedRegex("(?<=`dotnet new )(web|console)(?=`)")]
+    private static partial Regex FreshProject();
 
     [GeneratedRegex(@"(?<=^dotnet add package )\S+", RegexOptions.Multiline)]
     private static partial Regex AddedPackage();

@@ -56,14 +56,36 @@ public sealed partial class PackedPackages : IDisposable
         File.WriteAllText(Path.Combine(folder, "Program.cs"), program);
     }
 
-    /// <summary>Restores and builds all projects that were added.</summary>
-    internal void BuildProjects()
+    /// <summary>Adds what a user has after <c>dotnet new</c> of this template, <c>dotnet add package</c> of these, and this program.</summary>
+    internal void AddFreshProject(string name, string template, IEnumerable<string> packages, string program)
     {
-        string projects = Path.Combine(_folder, "projects");
+        string made = Path.Combine(_folder, "templates", template);
+        if (!Directory.Exists(made))
+        {
+            Command.Run(_folder, Limit, "dotnet", "new", template, "--output", made, "--no-restore");
+        }
+
+        string folder = Directory.CreateDirectory(Path.Combine(_folder, "readmes", name)).FullName;
+        XDocument project = XDocument.Load(Path.Combine(made, $"{template}.csproj"));
+        project.Root!.Add(new XElement("ItemGroup", packages.Select(package => new XElement("PackageReference", new XAttribute("Include", package),
+            new XAttribute("Version", Packages.Any(own => own.Name == package) ? $"[{Version}]" : CentralVersion(package))))));
+        project.Save(Path.Combine(folder, $"{name}.csproj"));
+        File.WriteAllText(Path.Combine(folder, "Program.cs"), program);
+    }
+
+    /// <summary>Restores and builds all projects that were added.</summary>
+    internal void BuildProjects() => Build("projects");
+
+    /// <summary>Restores and builds all fresh projects that were added; a warning is an error.</summary>
+    internal void BuildFreshProjects() => Build("readmes", "-warnaserror");
+
+    private void Build(string folder, params IEnumerable<string> arguments)
+    {
+        string projects = Path.Combine(_folder, folder);
         new XDocument(new XElement("Solution", Directory.GetFiles(projects, "*.csproj", SearchOption.AllDirectories).Order(StringComparer.Ordinal)
             .Select(project => new XElement("Project", new XAttribute("Path", project)))))
             .Save(Path.Combine(projects, "All.slnx"));
-        Command.Run(projects, Limit, "dotnet", "build", "All.slnx", "--configuration", "Release", "--nologo");
+        Command.Run(projects, Limit, "dotnet", ["build", "All.slnx", "--configuration", "Release", "--nologo", .. arguments]);
     }
 
     /// <summary>What a user types: a fresh web project, these packages, this program; and a build.</summary>

@@ -41,6 +41,7 @@ public sealed partial class ReadmeTests
         calls.Should().HaveCountGreaterThanOrEqualTo(written).And.HaveCountGreaterThanOrEqualTo(20);
         calls.Where(call => !Works().IsMatch(call)).Should().BeEmpty("each is answered, and by what was asked for; all printed\n{0}", output);
         calls.Where(call => call.Contains("Idempotency-Key: first", StringComparison.Ordinal)).Select(call => call.Split(' ')[1]).Should().Equal("201", "201", "422");
+        calls.Last(call => call.Contains("Idempotency-Key: second", StringComparison.Ordinal)).Should().StartWith("0 201 ", "payments are well again by then");
         output.Should().Contain("Idempotent-Replayed: true").And.Contain("RateLimit: ").And.NotContain("unbound variable");
     }
 
