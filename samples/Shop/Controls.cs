@@ -30,8 +30,9 @@ internal sealed class Controls(IHttpClientFactory clients, Neighbours neighbours
         {
             return await clients.CreateClient(Client).GetFromJsonAsync<T>(address, Export.Json, cancellationToken);
         }
-        catch (Exception silent) when (silent is HttpRequestException or JsonException or OperationCanceledException)
+        catch (Exception)
         {
+            // Whatever it says instead: that is shown as unknown, and no reason to stop.
             return null;
         }
     }

@@ -1,5 +1,6 @@
 using System.ComponentModel.DataAnnotations;
 using System.Data.Common;
+using System.Globalization;
 using System.Text.Json;
 using System.Text.Json.Serialization;
 using Backend.Toolkit.Pagination;
@@ -18,14 +19,14 @@ internal sealed record NewOrder(
     public Dictionary<string, string[]> Problems()
     {
         var problems = new Dictionary<string, string[]>();
-        if (string.IsNullOrWhiteSpace(Item) || Item.Length > MaxLength)
+        if (string.IsNullOrWhiteSpace(Item) || Item.Length > MaxLength || Item.Any(char.IsControl))
         {
-            problems["item"] = [$"item must be a text of 1 to {MaxLength} characters."];
+            problems["item"] = [$"item must be a text of 1 to {MaxLength} characters, none of them a control character."];
         }
 
         if (Cents is < 1 or > MaxCents)
         {
-            problems["cents"] = [$"cents must be between 1 and {MaxCents}, but is {Cents}."];
+            problems["cents"] = [string.Create(CultureInfo.InvariantCulture, $"cents must be between 1 and {MaxCents}, but is {Cents}.")];
         }
 
         return problems;

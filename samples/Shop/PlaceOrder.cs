@@ -22,7 +22,8 @@ internal sealed class PlaceOrder(DbConnection connection, PaymentsClient payment
         Order order = await operation.PhaseAsync("place", connection, async (transaction, ct) => await OrderStore.AddAsync(New(request), transaction, ct), ShopJson.Default.Order, cancellationToken);
         return await AnswerAsync(order, context, async () =>
         {
-            // No transaction is open while payments is asked. However often that happens, the key is the same.
+            // While payments is asked no transaction is open, and no connection held that others need. However often it is asked, the key is the same.
+            await connection.CloseAsync();
             bool isPaid = await operation.PhaseAsync("charge", ct => payments.ChargeAsync(order, operation.DownstreamKey("charge"), ct), ShopJson.Default.Boolean, cancellationToken);
 
             // The order, its event and the answer are one commit, which UseIdempotency makes.

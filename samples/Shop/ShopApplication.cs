@@ -20,6 +20,9 @@ using Backend.Toolkit.Webhooks.AspNetCore;
 using Backend.Toolkit.Webhooks.Delivery;
 using Backend.Toolkit.Webhooks.Delivery.PostgreSql;
 using Backend.Toolkit.Webhooks.Delivery.Sqlite;
+using Microsoft.AspNetCore.RateLimiting;
+using Microsoft.Extensions.Configuration.EnvironmentVariables;
+using Microsoft.Extensions.Configuration.Memory;
 using Npgsql;
 using StackExchange.Redis;
 
@@ -33,6 +36,12 @@ internal static class ShopApplication
         WebApplicationBuilder builder = WebApplication.CreateBuilder(new WebApplicationOptions { Args = Otlp.Arguments(args), ContentRootPath = AppContext.BaseDirectory });
         ConfigurationManager configuration = builder.Configuration;
         IServiceCollection services = builder.Services;
+        KeepSettingsOnly(configuration);
+        if (configuration.GetSection("Kestrel:Endpoints").Exists())
+        {
+            throw new ArgumentException("Kestrel:Endpoints must not be set: --urls says where the shop listens, on loopback only.");
+        }
+
         bool plain = configuration.GetValue<bool>("plain");
         builder.WebHost.UseUrls(LoopbackOnly(configuration["urls"] ?? (IsFree(5080) ? "http://127.0.0.1:5080" : "http://127.0.0.1:0")));
         builder.WebHost.ConfigureKestrel(kestrel => kestrel.Limits.MaxRequestBodySize = 16 * 1024);
@@ -54,6 +63,18 @@ internal static class ShopApplication
             services.AddTokenBucketLimiter<HttpContext>("client", RateLimitKeys.IpPrefix);
             services.AddOptions<KeyedTokenBucketLimiterOptions<HttpContext>>("client").BindConfiguration("RateLimits:client");
         }
+
+        // How many orders are placed at once: what the database cannot take would wait in it until there is no time left, and be charged for nobody.
+        services.AddRateLimiter(limiter =>
+        {
+            limiter.AddConcurrencyLimiter("orders", o => (o.PermitLimit, o.QueueLimit) = (24, 48));
+            limiter.RejectionStatusCode = StatusCodes.Status503ServiceUnavailable;
+            limiter.OnRejected = (rejected, _) =>
+            {
+                rejected.HttpContext.Response.Headers.RetryAfter = "1";
+                return ValueTask.CompletedTask;
+            };
+        });
 
         // What an order's key was answered is kept beside the orders, so that both are one commit.
         services.AddIdempotency("orders");
@@ -100,7 +121,7 @@ internal static class ShopApplication
             services.AddOptions<OutboundPolicyOptions>("payments").BindConfiguration("OutboundPolicies:payments");
         }
 
-        payments.UseSocketsHttpHandler((handler, _) => handler.PooledConnectionIdleTimeout = TimeSpan.FromSeconds(5)); // what a burst has opened
+        payments.UseSocketsHttpHandler((handler, _) => (handler.UseProxy, handler.PooledConnectionIdleTimeout) = (false, TimeSpan.FromSeconds(5))); // what a burst has opened
         payments.AddHttpMessageHandler(provider => new CountedAttempts(provider.GetRequiredService<Traffic>()));
 
         // What it all says of itself: to a collector, when one is named, and to who writes a client.
@@ -149,6 +170,8 @@ internal static class ShopApplication
         app.UseRateLimits(policy: plain ? null : "client");
         app.Use(app.Services.GetRequiredService<LiveMetrics>().SeeLimitAsync);
 
+        app.UseRateLimiter();
+
         // Around the budget, so that it is the budget that ends a handler, and not a client that hangs up.
         app.UseIdempotency();
         app.UseTimeoutBudgets();
@@ -158,7 +181,7 @@ internal static class ShopApplication
         RouteHandlerBuilder place = plain
             ? app.MapPost("/orders", (NewOrder request, PlaceOrder order, HttpContext context, CancellationToken cancellationToken) => order.PlainAsync(request, context, cancellationToken))
             : app.MapPost("/orders", (NewOrder request, PlaceOrder order, HttpContext context, CancellationToken cancellationToken) => order.OnceAsync(request, context, cancellationToken))
-                .RequireIdempotency("orders");
+                .RequireRateLimiting("orders").RequireIdempotency("orders");
         place.WithSummary("Places an order and charges it.").Produces<Order>(StatusCodes.Status201Created).ProducesValidationProblem().Refuses(402, 502, 503, 504);
         app.MapGet("/orders", async (PageQuery query, StatusFilter? status, OrderStore orders, CancellationToken cancellationToken) =>
             (await orders.PageAsync(query.Request, status?.Status, cancellationToken)).ToResult())
@@ -189,6 +212,23 @@ internal static class ShopApplication
         urls.Split(';').All(url => Uri.TryCreate(url, UriKind.Absolute, out Uri? uri) && uri.IsLoopback)
             ? urls
             : throw new ArgumentException($"--urls must name loopback addresses such as http://127.0.0.1:5080, but is {urls}.");
+
+    /// <summary>Of the environment, settings with a section and OpenTelemetry's: the arguments' names are so common that it may have them for something else.</summary>
+    private static void KeepSettingsOnly(ConfigurationManager configuration)
+    {
+        IList<IConfigurationSource> sources = configuration.Sources;
+        for (int i = 0; i < sources.Count; i++)
+        {
+            if (sources[i] is EnvironmentVariablesConfigurationSource { Prefix: null or "" } environment)
+            {
+                IConfigurationRoot all = new ConfigurationBuilder().Add(environment).Build();
+                sources[i] = new MemoryConfigurationSource
+                {
+                    InitialData = all.AsEnumerable().Where(setting => setting.Key.Contains(':', StringComparison.Ordinal) || setting.Key.StartsWith("OTEL_", StringComparison.OrdinalIgnoreCase)).ToList(),
+                };
+            }
+        }
+    }
 
     private static bool IsFree(int port)
     {

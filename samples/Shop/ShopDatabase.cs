@@ -16,17 +16,18 @@ internal sealed class ShopDatabase : IDisposable
     {
         _temporary = folder is null ? Directory.CreateTempSubdirectory("shop-").FullName : null;
         Folder = _temporary ?? Directory.CreateDirectory(folder!).FullName;
-        IsPostgreSql = postgres is not null;
-        ConnectionString = postgres ?? new SqliteConnectionStringBuilder { DataSource = Path.Combine(Folder, "orders.db") }.ToString();
-        Source = IsPostgreSql ? NpgsqlDataSource.Create(ConnectionString) : SqliteFactory.Instance.CreateDataSource(ConnectionString);
-        (string uuid, string time) = IsPostgreSql ? ("uuid", "timestamptz") : ("TEXT", "TEXT");
-        using DbCommand command = Source.CreateCommand($"""
-            {(IsPostgreSql ? "SELECT pg_advisory_xact_lock(5080)" : "PRAGMA journal_mode = WAL")};
-            CREATE TABLE IF NOT EXISTS orders (id {uuid} NOT NULL PRIMARY KEY, item TEXT NOT NULL, cents INTEGER NOT NULL, status INTEGER NOT NULL, placed_at {time} NOT NULL);
-            CREATE INDEX IF NOT EXISTS orders_by_age ON orders (placed_at, id);
-            CREATE INDEX IF NOT EXISTS orders_by_status ON orders (status, placed_at, id);
-            """);
-        command.ExecuteNonQuery();
+        try
+        {
+            IsPostgreSql = postgres is not null;
+            ConnectionString = postgres ?? new SqliteConnectionStringBuilder { DataSource = Path.Combine(Folder, "orders.db") }.ToString();
+            Source = IsPostgreSql ? NpgsqlDataSource.Create(ConnectionString) : SqliteFactory.Instance.CreateDataSource(ConnectionString);
+            CreateTables();
+        }
+        catch
+        {
+            Dispose();
+            throw;
+        }
     }
 
     /// <summary>Where files of this shop may be.</summary>
@@ -101,11 +102,23 @@ internal sealed class ShopDatabase : IDisposable
 
     public void Dispose()
     {
-        Source.Dispose();
+        Source?.Dispose();
         if (_temporary is not null)
         {
             SqliteConnection.ClearAllPools();
             Directory.Delete(_temporary, recursive: true);
         }
+    }
+
+    private void CreateTables()
+    {
+        (string uuid, string time) = IsPostgreSql ? ("uuid", "timestamptz") : ("TEXT", "TEXT");
+        using DbCommand command = Source.CreateCommand($"""
+            {(IsPostgreSql ? "SELECT pg_advisory_xact_lock(5080)" : "PRAGMA journal_mode = WAL")};
+            CREATE TABLE IF NOT EXISTS orders (id {uuid} NOT NULL PRIMARY KEY, item TEXT NOT NULL, cents INTEGER NOT NULL, status INTEGER NOT NULL, placed_at {time} NOT NULL);
+            CREATE INDEX IF NOT EXISTS orders_by_age ON orders (placed_at, id);
+            CREATE INDEX IF NOT EXISTS orders_by_status ON orders (status, placed_at, id);
+            """);
+        command.ExecuteNonQuery();
     }
 }

@@ -292,9 +292,17 @@ public sealed class SqliteWebhookDeliveryStore : IWebhookDeliveryStore, IDisposa
     public ValueTask<IReadOnlyList<WebhookDelivery>> ListDeliveriesAsync(WebhookDeliveryFilter filter, long? beforeId, int limit, CancellationToken cancellationToken = default)
     {
         ArgumentNullException.ThrowIfNull(filter);
+
+        // Of states that few have: SQLite would go through all of an endpoint's deliveries.
+        string few = filter.EventId is not null || filter.DeliveryId is not null ? "" : filter.State switch
+        {
+            WebhookDeliveryState.Pending => "INDEXED BY webhook_deliveries_due",
+            WebhookDeliveryState.Dead => "INDEXED BY webhook_deliveries_dead",
+            _ => "",
+        };
         string select = $"""
             SELECT d.id, e.id, e.type, d.endpoint_id, d.order_key, d.state, d.attempts, d.next_at, d.finished_at, d.dead_reason
-            FROM webhook_deliveries d JOIN webhook_events e ON e.seq = d.event_seq WHERE {Where(filter)} AND d.id < @before ORDER BY d.id DESC LIMIT @limit
+            FROM webhook_deliveries d {few} JOIN webhook_events e ON e.seq = d.event_seq WHERE {Where(filter)} AND d.id < @before ORDER BY d.id DESC LIMIT @limit
             """;
         using SqliteConnection connection = Open(Deferred);
         using SqliteDataReader reader = Command(connection, select, [.. Values(filter), ("@before", beforeId ?? long.MaxValue), ("@limit", limit)]).ExecuteReader();
