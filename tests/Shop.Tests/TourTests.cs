@@ -80,6 +80,30 @@ public sealed class TourTests : IDisposable
     }
 
     [Fact]
+    public async Task A_Redis_that_is_killed_during_the_tour_leaves_no_number_and_the_tour_fails()
+    {
+        await using RedisServer redis = await RedisServer.StartAsync();
+        string file = Path.Combine(_folder, "tour.md");
+        using var output = new Listening("without the toolkit: a dead webhook endpoint", redis.Kill);
+        using var progress = new Progress(output);
+        var least = new TourSize(new TourLoad(Users: 2, OrdersEach: 1, Pace: TimeSpan.Zero), TimeSpan.FromSeconds(0.5), Webhooks: 1);
+
+        Func<Task> play = () => Tour.RunAsync(new TourOptions(redis.ConnectionString, file), progress, least, TestContext.Current.CancellationToken);
+
+        await play.Should().ThrowAsync<InvalidOperationException>().WithMessage("One limit over two shops was asked for*Redis*does not answer*");
+        output.ToString().Should().Contain("one webhook endpoint is dead").And.Contain("Not played: one limit over two shops. Redis does not answer.").And.NotContain("they admit").And.NotContain("admitted of");
+        (await File.ReadAllTextAsync(file, TestContext.Current.CancellationToken)).Should().Contain("Not played: one limit").And.NotContain("admitted of");
+    }
+
+    [Fact]
+    public async Task Shops_whose_Redis_is_silent_admit_what_nobody_takes_for_a_shared_limit()
+    {
+        int admitted = await SharedLimit.AdmittedAsync($"127.0.0.1:{RedisServer.FreePort()}", TestContext.Current.CancellationToken);
+
+        admitted.Should().BeGreaterThanOrEqualTo(2 * SharedLimit.Limit);
+    }
+
+    [Fact]
     public async Task In_a_pipe_the_tour_prints_lines_and_one_table_and_writes_the_same_table_as_Markdown()
     {
         await using RedisServer redis = await RedisServer.StartAsync();
@@ -252,6 +276,7 @@ public sealed class TourTests : IDisposable
     [InlineData("shared limit", 100)]
     public async Task Stopped_in_the_middle_each_incident_ends_and_leaves_nothing(string incident, int afterMs)
     {
+        await using RedisServer redis = await RedisServer.StartAsync();
         string? usual = Environment.GetEnvironmentVariable("TMPDIR");
         Environment.SetEnvironmentVariable("TMPDIR", _folder);
         using var progress = new Progress(TextWriter.Null);
@@ -265,7 +290,7 @@ public sealed class TourTests : IDisposable
                 "chain" => () => Chain.PlayAsync(progress, stop.Token),
                 "client hangs up" => () => HangUp.PlayAsync(progress, stop.Token),
                 "dead endpoint" => () => DeadEndpoint.PlayAsync(progress, TourSize.Whole.Webhooks, stop.Token),
-                _ => () => SharedLimit.PlayAsync(progress, $"127.0.0.1:{RedisServer.FreePort()}", stop.Token),
+                _ => () => SharedLimit.PlayAsync(progress, redis.ConnectionString, stop.Token),
             };
             Task played = play();
             await Task.WhenAny(played, Task.Delay(TimeSpan.FromMilliseconds(afterMs), TimeProvider.System, TestContext.Current.CancellationToken));
@@ -308,6 +333,19 @@ public sealed class TourTests : IDisposable
         finally
         {
             tour.Kill(entireProcessTree: true);
+        }
+    }
+
+    /// <summary>Does something when a line is written.</summary>
+    private sealed class Listening(string line, Action heard) : StringWriter
+    {
+        public override void WriteLine(string? value)
+        {
+            base.WriteLine(value);
+            if (value == line)
+            {
+                heard();
+            }
         }
     }
 
