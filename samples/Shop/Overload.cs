@@ -59,7 +59,8 @@ internal static class Overload
                 app.UseTimeoutBudgets();
             }
         });
-        using var users = new HttpClient { BaseAddress = new Uri(shop.Urls.First()), Timeout = Patience };
+        using HttpClient users = Loopback.NewClient(shop.Urls.First());
+        users.Timeout = Patience;
 
         // Until what is measured next has been compiled.
         for (int i = 0; i < 10; i++)
@@ -112,11 +113,7 @@ internal static class Overload
 
         void Client(IServiceCollection services)
         {
-            IHttpClientBuilder client = services.AddHttpClient("payments", http =>
-            {
-                http.BaseAddress = new Uri(payments.Urls.First());
-                http.Timeout = toolkit ? Timeout.InfiniteTimeSpan : Patience;
-            });
+            IHttpClientBuilder client = Loopback.AddClient(services, "payments", payments.Urls.First(), toolkit ? Timeout.InfiniteTimeSpan : Patience);
             if (toolkit)
             {
                 services.AddTimeoutBudgets(o => o.Maximum = Patience);

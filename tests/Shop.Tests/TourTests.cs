@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using System.Net;
 using System.Runtime.InteropServices;
 using System.Text;
 using Backend.Toolkit.Tests;
@@ -77,6 +78,34 @@ public sealed class TourTests : IDisposable
 
         with.Should().BeInRange(SharedLimit.Limit, SharedLimit.Limit + 1 + (int)elapsed.TotalSeconds);
         without.Should().BeGreaterThanOrEqualTo(2 * SharedLimit.Limit);
+    }
+
+    [Fact]
+    public async Task No_client_of_the_tour_asks_a_proxy()
+    {
+        IWebProxy usual = HttpClient.DefaultProxy;
+        HttpClient.DefaultProxy = new WebProxy($"http://127.0.0.1:{RedisServer.FreePort()}");
+        try
+        {
+            Overload.Seen overload = await Overload.PlayAsync(toolkit: true, TimeSpan.FromSeconds(0.5), TestContext.Current.CancellationToken);
+            int ours = await Chain.RequestsAtTheBottomAsync(toolkit: true, TestContext.Current.CancellationToken);
+            int standard = await Chain.RequestsAtTheBottomAsync(toolkit: false, TestContext.Current.CancellationToken);
+            TimeSpan work = await Chain.WorkForNobodyAsync(toolkit: false, TestContext.Current.CancellationToken).WaitAsync(TimeSpan.FromSeconds(10), TimeProvider.System);
+            await using TourShop shop = await TourShop.StartAsync(toolkit: true, [], TestContext.Current.CancellationToken);
+            await shop.TellPaymentsAsync(new Fault(FaultMode.Failing), TestContext.Current.CancellationToken);
+            using HttpResponseMessage orders = await shop.Users.GetAsync("orders", TestContext.Current.CancellationToken);
+
+            overload.Paid.Should().BeGreaterThan(0);
+            ours.Should().BeGreaterThan(0);
+            standard.Should().Be(64);
+            work.Should().BeGreaterThan(TimeSpan.Zero);
+            (await shop.ChargesAsync(TestContext.Current.CancellationToken)).Charged.Should().Be(0);
+            orders.StatusCode.Should().Be(HttpStatusCode.OK);
+        }
+        finally
+        {
+            HttpClient.DefaultProxy = usual;
+        }
     }
 
     [Fact]
