@@ -76,7 +76,7 @@ internal static class Tour
         bool isWhole = true;
         if (options.Redis is null)
         {
-            notes.Add("Not played: one limit over two shops. It needs a Redis: --tour --redis localhost:6379");
+            notes.Add("Not played: one limit over two shops. It needs a Redis: --redis localhost:6379");
         }
         else
         {
@@ -93,7 +93,7 @@ internal static class Tour
         }
 
         var summary = new Summary(incidents, notes);
-        progress.Say(summary.Text());
+        progress.Say(summary.Text(progress.Width));
         if (options.Markdown is not null)
         {
             await File.WriteAllTextAsync(options.Markdown, summary.Markdown(command, TimeProvider.System.GetUtcNow()), CancellationToken.None);

@@ -162,6 +162,9 @@ public sealed class TourTests : IDisposable
             .And.Contain("dotnet run --project samples/Shop -- --tour --redis CONNECTION").And.NotContain("hush");
         lines.Should().Contain($"Written to {file}.");
 
+        new Summary([.. rows.Select(Cells).Select(cells => new Incident(cells[0], cells[1], cells[2], cells[3]))], []).Text(80).ReplaceLineEndings("\n").Split('\n')
+            .Should().OnlyContain(line => line.Length <= 80, "80 columns suffice");
+
         static string[] Cells(string row) => [.. row.Trim('|', ' ').Split(" | ")];
     }
 
@@ -190,6 +193,52 @@ public sealed class TourTests : IDisposable
             Not played: c
             """.ReplaceLineEndings("\n"));
         (summary with { Notes = [] }).Text().Should().EndWith("3");
+    }
+
+    [Theory]
+    [InlineData(80, false)]
+    [InlineData(89, false)]
+    [InlineData(90, true)]
+    [InlineData(200, true)]
+    [InlineData(0, true)]
+    public void On_a_terminal_that_is_narrower_than_the_table_each_cell_has_a_line(int width, bool inColumns)
+    {
+        var summary = new Summary([new Incident("a long incident, so that it does not fit", "x; what is measured", "1; 2", "3 (.NET's handler)"), new Incident("b", "y", "4", "never")], ["Not played: c"]);
+
+        string text = summary.Text(width).ReplaceLineEndings("\n");
+
+        text.Should().Be((inColumns ? """
+            incident                                   measured              with   without
+            a long incident, so that it does not fit   x; what is measured   1; 2   3 (.NET's handler)
+            b                                          y                     4      never
+
+            Not played: c
+            """ : """
+            a long incident, so that it does not fit
+              measured   x; what is measured
+              with       1; 2
+              without    3 (.NET's handler)
+            b
+              measured   y
+              with       4
+              without    never
+
+            Not played: c
+            """).ReplaceLineEndings("\n"));
+    }
+
+    [Fact]
+    public void On_a_terminal_that_wants_lines_nothing_is_drawn_over_and_its_width_is_known()
+    {
+        var output = new StringWriter();
+        using (var progress = new Progress(output, terminalWidth: 80, inPlace: false))
+        {
+            progress.Step("first");
+            progress.Say("said");
+            progress.Width.Should().Be(80);
+        }
+
+        output.ToString().ReplaceLineEndings("\n").Should().Be("first\nsaid\n");
     }
 
     [Fact]
