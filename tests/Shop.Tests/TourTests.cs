@@ -43,6 +43,19 @@ public sealed class TourTests : IDisposable
     }
 
     [Fact]
+    public void Of_the_two_times_that_payments_is_back_the_worse_one_is_told_with_what_was_paid_in_it()
+    {
+        Outage.Answer first = Answer(HttpStatusCode.Created, 40), late = Answer(HttpStatusCode.Created, 1202), refused = Answer(HttpStatusCode.ServiceUnavailable, 5);
+        Outage.Seen better = new([first, first, refused], 2), worse = new([refused, late, refused], 1), none = new([refused], 0);
+
+        Outage.Return(new() { ["back"] = better, ["back again"] = worse }).Should().Be("1202 ms; 1");
+        Outage.Return(new() { ["back"] = worse, ["back again"] = better }).Should().Be("1202 ms; 1");
+        Outage.Return(new() { ["back"] = better, ["back again"] = none }).Should().Be("never; 0");
+
+        static Outage.Answer Answer(HttpStatusCode status, int at) => new(status, false, TimeSpan.FromMilliseconds(3), TimeSpan.FromMilliseconds(at));
+    }
+
+    [Fact]
     public async Task Under_twice_what_payments_can_do_most_of_it_is_done_in_time_with_the_toolkit_and_for_nobody_without()
     {
         Overload.Seen with = await Overload.PlayAsync(toolkit: true, TimeSpan.FromSeconds(5), TestContext.Current.CancellationToken);
