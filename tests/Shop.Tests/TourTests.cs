@@ -72,6 +72,21 @@ public sealed class TourTests : IDisposable
     }
 
     [Fact]
+    public async Task A_customer_who_hangs_up_has_one_order_with_the_toolkit_and_three_without_and_older_orders_are_not_counted()
+    {
+        (int Orders, int Charges) with = await HangUp.PlayAsync(plain: false, TestContext.Current.CancellationToken);
+        (int Orders, int Charges) without = await HangUp.PlayAsync(plain: true, TestContext.Current.CancellationToken);
+        await using TourShop used = await TourShop.StartAsync(toolkit: true, [$"--data={_folder}"], TestContext.Current.CancellationToken);
+        using HttpResponseMessage order = await used.OrderAsync(TestContext.Current.CancellationToken);
+
+        Func<Task> play = () => HangUp.PlayAsync(used, TestContext.Current.CancellationToken);
+
+        with.Should().Be((1, 1));
+        without.Should().Be((3, 3));
+        await play.Should().ThrowAsync<InvalidOperationException>().WithMessage("*must have no orders when it starts, but has 1, and 1 charges*");
+    }
+
+    [Fact]
     public async Task A_dead_endpoint_delays_the_others_less_with_the_toolkit()
     {
         DeadEndpoint.Delays with = await DeadEndpoint.PlayAsync(toolkit: true, orders: 3, TestContext.Current.CancellationToken);
