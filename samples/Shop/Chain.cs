@@ -83,11 +83,7 @@ internal static class Chain
 
         Action<IServiceCollection> Client(WebApplication next, TimeSpan timeout) => services =>
         {
-            IHttpClientBuilder client = services.AddHttpClient("next", http =>
-            {
-                http.BaseAddress = new Uri(next.Urls.First());
-                http.Timeout = toolkit ? Timeout.InfiniteTimeSpan : timeout;
-            });
+            IHttpClientBuilder client = Loopback.AddClient(services, "next", next.Urls.First(), toolkit ? Timeout.InfiniteTimeSpan : timeout);
             if (toolkit)
             {
                 client.AddOutboundPolicy(o => o.Budget!.Total = timeout);
@@ -114,8 +110,8 @@ internal static class Chain
             services.Add(await StartAsync(Client(services[^1]), Call));
         }
 
-        using var user = new HttpClient();
-        using HttpResponseMessage response = await user.GetAsync(services[^1].Urls.First(), stopping);
+        using HttpClient user = Loopback.NewClient(services[^1].Urls.First());
+        using HttpResponseMessage response = await user.GetAsync("", stopping);
         for (int i = services.Count - 1; i >= 0; i--)
         {
             await services[i].DisposeAsync();
@@ -125,7 +121,7 @@ internal static class Chain
 
         Action<IServiceCollection> Client(WebApplication next) => services =>
         {
-            IHttpClientBuilder client = services.AddHttpClient("next", http => http.BaseAddress = new Uri(next.Urls.First()));
+            IHttpClientBuilder client = Loopback.AddClient(services, "next", next.Urls.First());
             if (toolkit)
             {
                 client.AddOutboundPolicy(o => o.Retry!.BaseDelay = TimeSpan.Zero);

@@ -98,7 +98,8 @@ internal static class DeadEndpoint
 
     private static async Task PostAllAsync(ChannelReader<Order> orders, string[] endpoints, CancellationToken stopping)
     {
-        using var http = new HttpClient { Timeout = AttemptTimeout };
+        using HttpClient http = Loopback.NewClient(endpoints[0]);
+        http.Timeout = AttemptTimeout;
         await foreach (Order order in orders.ReadAllAsync(stopping))
         {
             foreach (string endpoint in endpoints)

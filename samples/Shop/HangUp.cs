@@ -7,6 +7,8 @@ namespace Shop;
 /// <summary>A customer who loses the connection, asks again with the same key, and wants one order.</summary>
 internal static class HangUp
 {
+    private const int Asked = 3;
+
     private static readonly TimeSpan Slow = TimeSpan.FromMilliseconds(300);
 
     public static async Task<Incident> PlayAsync(Progress progress, CancellationToken stopping)
@@ -27,6 +29,19 @@ internal static class HangUp
     public static async Task<(int Orders, int Charges)> PlayAsync(bool plain, CancellationToken stopping)
     {
         await using TourShop shop = await TourShop.StartAsync(toolkit: !plain, [], stopping);
+        return await PlayAsync(shop, stopping);
+    }
+
+    /// <inheritdoc cref="PlayAsync(bool, CancellationToken)"/>
+    /// <exception cref="InvalidOperationException">What would be counted was not placed here.</exception>
+    public static async Task<(int Orders, int Charges)> PlayAsync(TourShop shop, CancellationToken stopping)
+    {
+        (int orders, int charges) = await CountAsync(shop, stopping);
+        if ((orders, charges) != (0, 0))
+        {
+            throw new InvalidOperationException($"The shop of the tour must have no orders when it starts, but has {orders}, and {charges} charges. Is there a setting 'data' in the environment? Unset it.");
+        }
+
         await shop.TellPaymentsAsync(new Fault(FaultMode.Slow, DelayMs: (int)Slow.TotalMilliseconds), stopping);
 
         await AskAsync(shop.Address, async connection =>
@@ -40,9 +55,10 @@ internal static class HangUp
         string answer = "";
         await AskAsync(shop.Address, async connection => answer = await new StreamReader(connection).ReadToEndAsync(stopping));
 
-        int orders = (await shop.Users.GetStringAsync("orders?size=100", stopping)).Split("placedAt").Length - 1;
-        ChargeCount charges = await shop.ChargesAsync(stopping);
-        return answer.StartsWith("HTTP/1.1 201", StringComparison.Ordinal) ? (orders, charges.Charged) : throw new InvalidOperationException($"The last answer was {answer}");
+        (orders, charges) = await CountAsync(shop, stopping);
+        return !answer.StartsWith("HTTP/1.1 201", StringComparison.Ordinal) ? throw new InvalidOperationException($"The last answer was {answer}")
+            : orders is < 1 or > Asked || charges is < 1 or > Asked ? throw new InvalidOperationException($"A customer who asks {Asked} times has 1 to {Asked} orders and charges, but here are {orders} and {charges}: somebody else orders, too.")
+            : (orders, charges);
 
         async Task AskAsync(Uri address, Func<NetworkStream, Task> thenHangUp)
         {
@@ -55,5 +71,12 @@ internal static class HangUp
             await thenHangUp(connection);
             client.LingerState = new LingerOption(enable: true, seconds: 0);
         }
+    }
+
+    /// <summary>Up to a page.</summary>
+    private static async Task<(int Orders, int Charges)> CountAsync(TourShop shop, CancellationToken stopping)
+    {
+        int orders = (await shop.Users.GetStringAsync("orders?size=100", stopping)).Split("placedAt").Length - 1;
+        return (orders, (await shop.ChargesAsync(stopping)).Charged);
     }
 }

@@ -20,12 +20,19 @@ internal sealed partial record Summary(IReadOnlyList<Incident> Incidents, IReadO
 
     private IEnumerable<string[]> Rows => Incidents.Select(incident => new[] { incident.What, incident.Measured, incident.With, incident.Without });
 
-    /// <summary>In columns, as wide as they need to be.</summary>
-    public string Text()
+    /// <summary>In columns, as wide as they need to be; where that is too wide, a cell to a line.</summary>
+    /// <param name="width">How many columns a line has; 0: as many as it needs.</param>
+    public string Text(int width = 0)
     {
         string[][] rows = [Head, .. Rows];
         int[] widths = [.. Head.Select((_, column) => rows.Max(row => row[column].Length))];
-        return string.Join(Environment.NewLine, [.. rows.Select(row => string.Join("   ", row.Select((cell, column) => cell.PadRight(widths[column]))).TrimEnd()), .. Notes.Prepend("").Where((_, i) => i > 0 || Notes.Count > 0)]);
+        string[] table = [.. rows.Select(row => string.Join("   ", row.Select((cell, column) => cell.PadRight(widths[column]))).TrimEnd())];
+        if (width > 0 && table.Max(line => line.Length) > width)
+        {
+            table = [.. Rows.SelectMany(row => row.Select((cell, column) => column == 0 ? cell : $"  {Head[column],-8}   {cell}"))];
+        }
+
+        return string.Join(Environment.NewLine, [.. table, .. Notes.Prepend("").Where((_, i) => i > 0 || Notes.Count > 0)]);
     }
 
     /// <param name="command">Repeats it.</param>

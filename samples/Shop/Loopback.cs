@@ -18,4 +18,12 @@ internal static class Loopback
         await app.StartAsync();
         return app;
     }
+
+    /// <summary>A client of a server on this machine: whatever the environment says, no proxy is asked.</summary>
+    public static HttpClient NewClient(string address) => new(new SocketsHttpHandler { UseProxy = false }) { BaseAddress = new Uri(address) };
+
+    /// <summary>The same out of a container. No timeout: that of an <see cref="HttpClient"/>.</summary>
+    public static IHttpClientBuilder AddClient(IServiceCollection services, string name, string address, TimeSpan? timeout = null) => services
+        .AddHttpClient(name, http => (http.BaseAddress, http.Timeout) = (new Uri(address), timeout ?? http.Timeout))
+        .UseSocketsHttpHandler((handler, _) => handler.UseProxy = false);
 }

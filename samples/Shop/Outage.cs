@@ -42,10 +42,17 @@ internal static class Outage
             Compare("30 % errors", "payments fails 30 % of the calls", "orders paid; calls to payments", seen => $"{Incident.Percent(seen.Success)}; {seen.PaymentsCalls}"),
             Compare("outage", "payments fails all calls", "calls it still gets; users told when to come back", seen => $"{seen.PaymentsCalls}; {seen.Answers.Count(answer => answer.SaysWhen)}"),
             Compare("hang", "payments hangs", "median answer; calls it still gets", seen => $"{Incident.Milliseconds(seen.Percentile(0.5))}; {seen.PaymentsCalls}"),
-            Compare("back again", "payments is back", "first order paid after", seen => Incident.Milliseconds(seen.FirstPaid)),
+            new("payments is back", $"first order paid after; orders paid of {load.Users * load.OrdersEach}", Return(with), Return(without)),
         ];
 
         Incident Compare(string phase, string what, string measured, Func<Seen, string> tell) => new(what, measured, tell(with[phase]), tell(without[phase]));
+    }
+
+    /// <summary>Payments is back twice: the time in which fewer orders were paid.</summary>
+    public static string Return(Dictionary<string, Seen> phases)
+    {
+        Seen worse = new[] { phases["back"], phases["back again"] }.MinBy(seen => seen.Paid)!;
+        return string.Create(CultureInfo.InvariantCulture, $"{Incident.Milliseconds(worse.FirstPaid)}; {worse.Paid}");
     }
 
     /// <returns>What was seen in each phase.</returns>
@@ -110,7 +117,9 @@ internal static class Outage
 
     internal sealed record Seen(Answer[] Answers, int PaymentsCalls)
     {
-        public double Success => (double)Answers.Count(IsPaid) / Answers.Length;
+        public int Paid => Answers.Count(IsPaid);
+
+        public double Success => (double)Paid / Answers.Length;
 
         public TimeSpan? FirstPaid => Answers.Where(IsPaid).Min(answer => (TimeSpan?)answer.At);
 

@@ -31,11 +31,11 @@ internal static class Overload
         Seen without = await PlayAsync(toolkit: false, duration, stopping);
         progress.Say(string.Create(CultureInfo.InvariantCulture, $"""
             Payments can charge {Capacity} orders a second, {OrdersPerSecond} come for {duration.TotalSeconds} s, and users leave after {Incident.Milliseconds(Patience)}. Of {with.Orders} orders
-            with {with.Paid} were paid in time, {with.Refused} refused and {with.Left} users left; {with.ForNobody} charges were for users who had left,
-            without {without.Paid} were paid in time, {without.Refused} refused and {without.Left} users left; {without.ForNobody} charges were for users who had left.
+            with {with.Paid} were paid in time, {with.Refused} refused, {with.Failed} failed and {with.Left} users left; {with.ForNobody} charges were for users who had left,
+            without {without.Paid} were paid in time, {without.Refused} refused, {without.Failed} failed and {without.Left} users left; {without.ForNobody} charges were for users who had left.
 
             """));
-        return new Incident("overload: twice what payments can do", "paid in time, of its capacity; p99; charges for nobody", Tell(with), Tell(without));
+        return new Incident("overload: twice what payments can do", "paid, of capacity; p99 (users leave at 1 s); charges for nobody", Tell(with), Tell(without));
 
         string Tell(Seen seen) => $"{Incident.Percent(seen.Paid / (Capacity * seen.Elapsed.TotalSeconds))}; {Incident.Milliseconds(seen.P99)}; {seen.ForNobody}";
     }
@@ -59,7 +59,8 @@ internal static class Overload
                 app.UseTimeoutBudgets();
             }
         });
-        using var users = new HttpClient { BaseAddress = new Uri(shop.Urls.First()), Timeout = Patience };
+        using HttpClient users = Loopback.NewClient(shop.Urls.First());
+        users.Timeout = Patience;
 
         // Until what is measured next has been compiled.
         for (int i = 0; i < 10; i++)
@@ -91,8 +92,9 @@ internal static class Overload
         }
 
         int paid = answers.Count(answer => answer.Status == HttpStatusCode.OK), left = answers.Count(answer => answer.Status is null);
+        int refused = answers.Count(answer => answer.Status is HttpStatusCode.TooManyRequests or HttpStatusCode.ServiceUnavailable);
         TimeSpan p99 = answers.Select(answer => answer.Latency).Order().ElementAt((int)Math.Ceiling(0.99 * orders) - 1);
-        return new Seen(orders, paid, orders - paid - left, left, charges - paid, p99, elapsed);
+        return new Seen(orders, paid, refused, orders - paid - refused - left, left, charges - paid, p99, elapsed);
 
         async Task<(HttpStatusCode? Status, TimeSpan Latency)> UserAsync()
         {
@@ -112,11 +114,7 @@ internal static class Overload
 
         void Client(IServiceCollection services)
         {
-            IHttpClientBuilder client = services.AddHttpClient("payments", http =>
-            {
-                http.BaseAddress = new Uri(payments.Urls.First());
-                http.Timeout = toolkit ? Timeout.InfiniteTimeSpan : Patience;
-            });
+            IHttpClientBuilder client = Loopback.AddClient(services, "payments", payments.Urls.First(), toolkit ? Timeout.InfiniteTimeSpan : Patience);
             if (toolkit)
             {
                 services.AddTimeoutBudgets(o => o.Maximum = Patience);
@@ -166,10 +164,11 @@ internal static class Overload
 
     /// <param name="Orders">How many came.</param>
     /// <param name="Paid">Answered in time that they are paid.</param>
-    /// <param name="Refused">Answered in time that they are not.</param>
+    /// <param name="Refused">Answered in time that there is no room for them: 429 or 503.</param>
+    /// <param name="Failed">Answered in time with anything else.</param>
     /// <param name="Left">Not answered in time.</param>
     /// <param name="ForNobody">Charges of which no user heard.</param>
-    /// <param name="P99">How long users waited, by nearest rank.</param>
+    /// <param name="P99">How long users waited, which ends when they leave; by nearest rank.</param>
     /// <param name="Elapsed">From the first order to the last answer.</param>
-    internal sealed record Seen(int Orders, int Paid, int Refused, int Left, int ForNobody, TimeSpan P99, TimeSpan Elapsed);
+    internal sealed record Seen(int Orders, int Paid, int Refused, int Failed, int Left, int ForNobody, TimeSpan P99, TimeSpan Elapsed);
 }

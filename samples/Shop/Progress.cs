@@ -9,7 +9,7 @@ internal sealed class Progress : IDisposable
 
     private readonly Lock _lock = new();
     private readonly TextWriter _output;
-    private readonly int _width;
+    private readonly bool _inPlace;
     private readonly TimeProvider _time;
     private readonly ITimer? _tick;
     private string? _step;
@@ -18,22 +18,26 @@ internal sealed class Progress : IDisposable
     /// <param name="output">Where to.</param>
     /// <param name="terminalWidth">0: it is no terminal.</param>
     /// <param name="time">Default: the system's.</param>
-    public Progress(TextWriter output, int terminalWidth = 0, TimeProvider? time = null)
+    /// <param name="inPlace">False: in lines on a terminal, too.</param>
+    public Progress(TextWriter output, int terminalWidth = 0, TimeProvider? time = null, bool inPlace = true)
     {
-        (_output, _width, _time) = (output, terminalWidth, time ?? TimeProvider.System);
-        if (_width > 0)
+        (_output, Width, _time, _inPlace) = (output, terminalWidth, time ?? TimeProvider.System, inPlace && terminalWidth > 0);
+        if (_inPlace)
         {
             _tick = _time.CreateTimer(_ => Draw(), null, TimeSpan.FromSeconds(1), TimeSpan.FromSeconds(1));
         }
     }
 
+    /// <summary>How many columns a line has; 0: as many as it needs.</summary>
+    public int Width { get; }
+
     /// <summary>In place on a terminal that knows how to, unless the user wants none of it.</summary>
     public static Progress OfConsole()
     {
-        bool isPlain = Console.IsOutputRedirected || !string.IsNullOrEmpty(Environment.GetEnvironmentVariable("NO_COLOR")) || Environment.GetEnvironmentVariable("TERM") is null or "" or "dumb";
+        bool inPlace = string.IsNullOrEmpty(Environment.GetEnvironmentVariable("NO_COLOR")) && Environment.GetEnvironmentVariable("TERM") is not (null or "" or "dumb");
 
         // A terminal that does not tell its width says 0.
-        return new Progress(Console.Out, isPlain ? 0 : Console.WindowWidth is > 0 and int width ? width : 80);
+        return new Progress(Console.Out, Console.IsOutputRedirected ? 0 : Console.WindowWidth is > 0 and int width ? width : 80, inPlace: inPlace);
     }
 
     /// <summary>What is done now.</summary>
@@ -42,7 +46,7 @@ internal sealed class Progress : IDisposable
         lock (_lock)
         {
             (_step, _since) = (what, _time.GetTimestamp());
-            if (_width == 0)
+            if (!_inPlace)
             {
                 _output.WriteLine(what);
             }
@@ -74,18 +78,18 @@ internal sealed class Progress : IDisposable
     {
         lock (_lock)
         {
-            if (_width > 0 && _step is not null)
+            if (_inPlace && _step is not null)
             {
                 // A line that wraps could not be drawn over.
                 string line = $"{_step} ({(int)_time.GetElapsedTime(_since).TotalSeconds} s)";
-                _output.Write(ToStart + line[..Math.Min(line.Length, _width - 1)]);
+                _output.Write(ToStart + line[..Math.Min(line.Length, Width - 1)]);
             }
         }
     }
 
     private void Clear()
     {
-        if (_width > 0 && _step is not null)
+        if (_inPlace && _step is not null)
         {
             _output.Write(ToStart);
         }

@@ -11,8 +11,8 @@ internal sealed class TourShop : IAsyncDisposable
     private TourShop(WebApplication app)
     {
         _app = app;
-        Users = new HttpClient { BaseAddress = new Uri(app.Urls.First()) };
-        _payments = new HttpClient { BaseAddress = new Uri(app.Services.GetRequiredService<PaymentsService>().Address) };
+        Users = Loopback.NewClient(app.Urls.First());
+        _payments = Loopback.NewClient(app.Services.GetRequiredService<PaymentsService>().Address);
     }
 
     public HttpClient Users { get; }

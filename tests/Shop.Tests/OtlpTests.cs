@@ -1,5 +1,6 @@
 using System.Diagnostics;
 using System.Net;
+using System.Net.ServerSentEvents;
 using Backend.Toolkit.Idempotency;
 using Backend.Toolkit.Idempotency.PostgreSql;
 using Backend.Toolkit.Tests;
@@ -50,6 +51,30 @@ public sealed class OtlpTests(PostgreSqlServer postgreSql)
     }
 
     [Fact]
+    public async Task With_the_settings_that_are_there_a_trace_reads_as_in_the_README()
+    {
+        await using Collector collector = await Collector.StartAsync();
+        await using RunningShop shop = await StartAsync(collector);
+        await shop.TellPaymentsAsync("failing", ratio: 0.5);
+        CollectedSpan? second = null;
+        await RealTime.UntilAsync(
+            async () =>
+            {
+                (await shop.OrderAsync()).Dispose();
+                second = collector.Spans.FirstOrDefault(span => span.Name == "http attempt" && span["backend.toolkit.http.attempt"] == "2" && collector.Spans.Any(order => order.Id == span.Parent));
+                return second is not null;
+            },
+            "a second attempt is told of");
+
+        CollectedSpan order = collector.Spans.Single(span => span.Id == second!.Parent);
+        CollectedSpan first = collector.Spans.Single(span => span.Parent == order.Id && span["backend.toolkit.http.attempt"] == "1");
+        order["backend.toolkit.timeout_budget.given_ms"].Should().BeNull("the caller gave none");
+        order["backend.toolkit.timeout_budget.total_ms"].Should().Be("2500");
+        Milliseconds(first, "backend.toolkit.http.left_ms").Should().BeInRange(1900, 2000);
+        Milliseconds(second!, "backend.toolkit.http.delay_ms").Should().BeInRange(0, 1000, "it is 50 ms at most, and the machine may be busy");
+    }
+
+    [Fact]
     public async Task A_trace_shows_that_the_circuit_refused_and_that_nothing_was_sent()
     {
         await using Collector collector = await Collector.StartAsync();
@@ -64,6 +89,31 @@ public sealed class OtlpTests(PostgreSqlServer postgreSql)
         attempts.Select(attempt => $"{attempt["backend.toolkit.http.circuit"]} {attempt["backend.toolkit.http.outcome"]}").Should().Contain("open circuit-open");
         CollectedSpan refused = attempts.Single(attempt => attempt["backend.toolkit.http.outcome"] == "circuit-open");
         collector.Spans.Should().NotContain(span => span.Parent == refused.Id);
+    }
+
+    [Fact]
+    public async Task What_the_dashboard_asks_each_second_is_no_trace()
+    {
+        await using Collector collector = await Collector.StartAsync();
+        await using RunningShop shop = await StartAsync(collector);
+        DashboardFeed feed = shop.Services.GetRequiredService<DashboardFeed>();
+        using var limit = new CancellationTokenSource(TimeSpan.FromMinutes(1), TimeProvider.System);
+        int asked = 0;
+        await foreach (SseItem<Sample[]> item in feed.ReadAsync(limit.Token))
+        {
+            asked += item.Data.Count(sample => sample is { Payments: not null, CustomerBroken: not null });
+            if (asked >= 3)
+            {
+                break;
+            }
+        }
+
+        await shop.TellPaymentsAsync("healthy");
+        using HttpResponseMessage order = await shop.OrderAsync();
+        await RealTime.UntilAsync(() => Task.FromResult(collector.Spans.Any(IsOrder)), "the order, which came later, is told of");
+
+        collector.Spans.Should().NotContain(span => span.Tags.Any(tag => tag.Value.EndsWith("/broken", StringComparison.Ordinal)) || span.Name == "GET /faults");
+        collector.Spans.Should().Contain(span => span.Name == "POST /faults", "whoever tells payments is somebody");
     }
 
     [Fact]

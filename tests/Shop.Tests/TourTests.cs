@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using System.Net;
 using System.Runtime.InteropServices;
 using System.Text;
 using Backend.Toolkit.Tests;
@@ -42,17 +43,47 @@ public sealed class TourTests : IDisposable
     }
 
     [Fact]
+    public void Of_the_two_times_that_payments_is_back_the_worse_one_is_told_with_what_was_paid_in_it()
+    {
+        Outage.Answer first = Answer(HttpStatusCode.Created, 40), late = Answer(HttpStatusCode.Created, 1202), refused = Answer(HttpStatusCode.ServiceUnavailable, 5);
+        Outage.Seen better = new([first, first, refused], 2), worse = new([refused, late, refused], 1), none = new([refused], 0);
+
+        Outage.Return(new() { ["back"] = better, ["back again"] = worse }).Should().Be("1202 ms; 1");
+        Outage.Return(new() { ["back"] = worse, ["back again"] = better }).Should().Be("1202 ms; 1");
+        Outage.Return(new() { ["back"] = better, ["back again"] = none }).Should().Be("never; 0");
+
+        static Outage.Answer Answer(HttpStatusCode status, int at) => new(status, false, TimeSpan.FromMilliseconds(3), TimeSpan.FromMilliseconds(at));
+    }
+
+    [Fact]
     public async Task Under_twice_what_payments_can_do_most_of_it_is_done_in_time_with_the_toolkit_and_for_nobody_without()
     {
         Overload.Seen with = await Overload.PlayAsync(toolkit: true, TimeSpan.FromSeconds(5), TestContext.Current.CancellationToken);
         Overload.Seen without = await Overload.PlayAsync(toolkit: false, TimeSpan.FromSeconds(5), TestContext.Current.CancellationToken);
 
         with.Orders.Should().Be(500);
-        (with.Paid + with.Refused + with.Left).Should().Be(500);
+        (with.Paid + with.Refused + with.Failed + with.Left).Should().Be(500);
         with.Paid.Should().BeGreaterThan(3 * without.Paid / 2);
-        with.Refused.Should().BeGreaterThan(without.Refused, "who cannot be served is told");
+        with.Refused.Should().BeGreaterThan(0, "who cannot be served is told");
+        without.Refused.Should().Be(0, "nothing there refuses: what is answered late is an error");
+        (without.Paid + without.Failed + without.Left).Should().Be(500);
         with.Left.Should().BeLessThan(without.Left);
         with.ForNobody.Should().BeLessThan(without.ForNobody);
+    }
+
+    [Fact]
+    public async Task A_customer_who_hangs_up_has_one_order_with_the_toolkit_and_three_without_and_older_orders_are_not_counted()
+    {
+        (int Orders, int Charges) with = await HangUp.PlayAsync(plain: false, TestContext.Current.CancellationToken);
+        (int Orders, int Charges) without = await HangUp.PlayAsync(plain: true, TestContext.Current.CancellationToken);
+        await using TourShop used = await TourShop.StartAsync(toolkit: true, [$"--data={_folder}"], TestContext.Current.CancellationToken);
+        using HttpResponseMessage order = await used.OrderAsync(TestContext.Current.CancellationToken);
+
+        Func<Task> play = () => HangUp.PlayAsync(used, TestContext.Current.CancellationToken);
+
+        with.Should().Be((1, 1));
+        without.Should().Be((3, 3));
+        await play.Should().ThrowAsync<InvalidOperationException>().WithMessage("*must have no orders when it starts, but has 1, and 1 charges*");
     }
 
     [Fact]
@@ -77,6 +108,58 @@ public sealed class TourTests : IDisposable
 
         with.Should().BeInRange(SharedLimit.Limit, SharedLimit.Limit + 1 + (int)elapsed.TotalSeconds);
         without.Should().BeGreaterThanOrEqualTo(2 * SharedLimit.Limit);
+    }
+
+    [Fact]
+    public async Task No_client_of_the_tour_asks_a_proxy()
+    {
+        IWebProxy usual = HttpClient.DefaultProxy;
+        HttpClient.DefaultProxy = new WebProxy($"http://127.0.0.1:{RedisServer.FreePort()}");
+        try
+        {
+            Overload.Seen overload = await Overload.PlayAsync(toolkit: true, TimeSpan.FromSeconds(0.5), TestContext.Current.CancellationToken);
+            int ours = await Chain.RequestsAtTheBottomAsync(toolkit: true, TestContext.Current.CancellationToken);
+            int standard = await Chain.RequestsAtTheBottomAsync(toolkit: false, TestContext.Current.CancellationToken);
+            TimeSpan work = await Chain.WorkForNobodyAsync(toolkit: false, TestContext.Current.CancellationToken).WaitAsync(TimeSpan.FromSeconds(10), TimeProvider.System);
+            await using TourShop shop = await TourShop.StartAsync(toolkit: true, [], TestContext.Current.CancellationToken);
+            await shop.TellPaymentsAsync(new Fault(FaultMode.Failing), TestContext.Current.CancellationToken);
+            using HttpResponseMessage orders = await shop.Users.GetAsync("orders", TestContext.Current.CancellationToken);
+
+            overload.Paid.Should().BeGreaterThan(0);
+            ours.Should().BeGreaterThan(0);
+            standard.Should().Be(64);
+            work.Should().BeGreaterThan(TimeSpan.Zero);
+            (await shop.ChargesAsync(TestContext.Current.CancellationToken)).Charged.Should().Be(0);
+            orders.StatusCode.Should().Be(HttpStatusCode.OK);
+        }
+        finally
+        {
+            HttpClient.DefaultProxy = usual;
+        }
+    }
+
+    [Fact]
+    public async Task A_Redis_that_is_killed_during_the_tour_leaves_no_number_and_the_tour_fails()
+    {
+        await using RedisServer redis = await RedisServer.StartAsync();
+        string file = Path.Combine(_folder, "tour.md");
+        using var output = new Listening("without the toolkit: a dead webhook endpoint", redis.Kill);
+        using var progress = new Progress(output);
+        var least = new TourSize(new TourLoad(Users: 2, OrdersEach: 1, Pace: TimeSpan.Zero), TimeSpan.FromSeconds(0.5), Webhooks: 1);
+
+        Func<Task> play = () => Tour.RunAsync(new TourOptions(redis.ConnectionString, file), progress, least, TestContext.Current.CancellationToken);
+
+        await play.Should().ThrowAsync<InvalidOperationException>().WithMessage("One limit over two shops was asked for*Redis*does not answer*");
+        output.ToString().Should().Contain("one webhook endpoint is dead").And.Contain("Not played: one limit over two shops. Redis does not answer.").And.NotContain("they admit").And.NotContain("admitted of");
+        (await File.ReadAllTextAsync(file, TestContext.Current.CancellationToken)).Should().Contain("Not played: one limit").And.NotContain("admitted of");
+    }
+
+    [Fact]
+    public async Task Shops_whose_Redis_is_silent_admit_what_nobody_takes_for_a_shared_limit()
+    {
+        int admitted = await SharedLimit.AdmittedAsync($"127.0.0.1:{RedisServer.FreePort()}", TestContext.Current.CancellationToken);
+
+        admitted.Should().BeGreaterThanOrEqualTo(2 * SharedLimit.Limit);
     }
 
     [Fact]
@@ -109,6 +192,9 @@ public sealed class TourTests : IDisposable
             .And.Contain("dotnet run --project samples/Shop -- --tour --redis CONNECTION").And.NotContain("hush");
         lines.Should().Contain($"Written to {file}.");
 
+        new Summary([.. rows.Select(Cells).Select(cells => new Incident(cells[0], cells[1], cells[2], cells[3]))], []).Text(80).ReplaceLineEndings("\n").Split('\n')
+            .Should().OnlyContain(line => line.Length <= 80, "80 columns suffice");
+
         static string[] Cells(string row) => [.. row.Trim('|', ' ').Split(" | ")];
     }
 
@@ -137,6 +223,52 @@ public sealed class TourTests : IDisposable
             Not played: c
             """.ReplaceLineEndings("\n"));
         (summary with { Notes = [] }).Text().Should().EndWith("3");
+    }
+
+    [Theory]
+    [InlineData(80, false)]
+    [InlineData(89, false)]
+    [InlineData(90, true)]
+    [InlineData(200, true)]
+    [InlineData(0, true)]
+    public void On_a_terminal_that_is_narrower_than_the_table_each_cell_has_a_line(int width, bool inColumns)
+    {
+        var summary = new Summary([new Incident("a long incident, so that it does not fit", "x; what is measured", "1; 2", "3 (.NET's handler)"), new Incident("b", "y", "4", "never")], ["Not played: c"]);
+
+        string text = summary.Text(width).ReplaceLineEndings("\n");
+
+        text.Should().Be((inColumns ? """
+            incident                                   measured              with   without
+            a long incident, so that it does not fit   x; what is measured   1; 2   3 (.NET's handler)
+            b                                          y                     4      never
+
+            Not played: c
+            """ : """
+            a long incident, so that it does not fit
+              measured   x; what is measured
+              with       1; 2
+              without    3 (.NET's handler)
+            b
+              measured   y
+              with       4
+              without    never
+
+            Not played: c
+            """).ReplaceLineEndings("\n"));
+    }
+
+    [Fact]
+    public void On_a_terminal_that_wants_lines_nothing_is_drawn_over_and_its_width_is_known()
+    {
+        var output = new StringWriter();
+        using (var progress = new Progress(output, terminalWidth: 80, inPlace: false))
+        {
+            progress.Step("first");
+            progress.Say("said");
+            progress.Width.Should().Be(80);
+        }
+
+        output.ToString().ReplaceLineEndings("\n").Should().Be("first\nsaid\n");
     }
 
     [Fact]
@@ -252,6 +384,7 @@ public sealed class TourTests : IDisposable
     [InlineData("shared limit", 100)]
     public async Task Stopped_in_the_middle_each_incident_ends_and_leaves_nothing(string incident, int afterMs)
     {
+        await using RedisServer redis = await RedisServer.StartAsync();
         string? usual = Environment.GetEnvironmentVariable("TMPDIR");
         Environment.SetEnvironmentVariable("TMPDIR", _folder);
         using var progress = new Progress(TextWriter.Null);
@@ -265,7 +398,7 @@ public sealed class TourTests : IDisposable
                 "chain" => () => Chain.PlayAsync(progress, stop.Token),
                 "client hangs up" => () => HangUp.PlayAsync(progress, stop.Token),
                 "dead endpoint" => () => DeadEndpoint.PlayAsync(progress, TourSize.Whole.Webhooks, stop.Token),
-                _ => () => SharedLimit.PlayAsync(progress, $"127.0.0.1:{RedisServer.FreePort()}", stop.Token),
+                _ => () => SharedLimit.PlayAsync(progress, redis.ConnectionString, stop.Token),
             };
             Task played = play();
             await Task.WhenAny(played, Task.Delay(TimeSpan.FromMilliseconds(afterMs), TimeProvider.System, TestContext.Current.CancellationToken));
@@ -308,6 +441,19 @@ public sealed class TourTests : IDisposable
         finally
         {
             tour.Kill(entireProcessTree: true);
+        }
+    }
+
+    /// <summary>Does something when a line is written.</summary>
+    private sealed class Listening(string line, Action heard) : StringWriter
+    {
+        public override void WriteLine(string? value)
+        {
+            base.WriteLine(value);
+            if (value == line)
+            {
+                heard();
+            }
         }
     }
 
