@@ -18,6 +18,7 @@ try
         return 0;
     }
 
+    Arguments.Check(args);
     IConfiguration arguments = new ConfigurationBuilder().AddCommandLine(args).Build();
     if (arguments["only"] is { } name)
     {

@@ -2,7 +2,11 @@ using System.Diagnostics;
 using System.Net;
 using System.Net.Http.Json;
 using System.Text.RegularExpressions;
+using Backend.Toolkit.Webhooks;
 using Microsoft.AspNetCore.Builder;
+using Microsoft.AspNetCore.Http;
+using Microsoft.Extensions.Configuration;
+using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Options;
 
 namespace Shop.Tests;
@@ -40,6 +44,95 @@ public sealed partial class RunningTests
         Func<Task> start = () => RunningShop.StartAsync("--OutboundPolicies:payments:CircuitBreaker:ConsecutiveFailures=0", "--OutboundPolicies:payments:CircuitBreaker:BreakDuration=0");
 
         await start.Should().ThrowAsync<OptionsValidationException>().WithMessage("*payments: CircuitBreaker.ConsecutiveFailures*payments: CircuitBreaker.BreakDuration*");
+    }
+
+    [Theory]
+    [InlineData("--redsi is no argument", "--redsi", "localhost:6379")]
+    [InlineData("--help is no argument", "--help")]
+    [InlineData("teapot is no argument", "teapot")]
+    [InlineData("--data needs a value", "--data")]
+    [InlineData("--data needs a value", "--data", "--urls", "http://127.0.0.1:0")]
+    [InlineData(null, "--data", "folder", "--urls=http://127.0.0.1:0", "--RequestBudget:Maximum", "00:00:05", "--otlp", "--plain", "true")]
+    [InlineData(null, "--otlp", "http://127.0.0.1:4317", "--postgres", "Host=localhost")]
+    public void An_argument_that_means_nothing_is_refused(string? problem, params string[] args)
+    {
+        Action check = () => Arguments.Check(args);
+
+        if (problem is null)
+        {
+            check.Should().NotThrow();
+        }
+        else
+        {
+            check.Should().Throw<ArgumentException>().WithMessage($"{problem}*");
+        }
+    }
+
+    [Fact]
+    public void It_listens_nowhere_beside_its_urls()
+    {
+        Action build = () => ShopApplication.Build("--urls=http://127.0.0.1:0", "--Kestrel:Endpoints:other:Url=http://0.0.0.0:0");
+
+        build.Should().Throw<ArgumentException>().WithMessage("*Kestrel:Endpoints*");
+    }
+
+    [Fact]
+    public void A_start_that_fails_leaves_no_folder()
+    {
+        string[] before = Directory.GetDirectories(Path.GetTempPath(), "shop-*");
+
+        Action build = () => ShopApplication.Build("--urls=http://127.0.0.1:0", "--postgres=Host=127.0.0.1;Port=1;Username=nobody;Timeout=1");
+
+        build.Should().Throw<Exception>();
+        Directory.GetDirectories(Path.GetTempPath(), "shop-*").Should().BeSubsetOf(before);
+    }
+
+    [Fact]
+    public async Task The_environment_has_settings_and_no_arguments()
+    {
+        Environment.SetEnvironmentVariable("PLAIN", "nonsense");
+        Environment.SetEnvironmentVariable("PAYMENTS", "http://127.0.0.1:1");
+        Environment.SetEnvironmentVariable("RequestBudget__Maximum", "00:00:07");
+        try
+        {
+            await using RunningShop shop = await RunningShop.StartAsync();
+
+            (await shop.OrderAsync()).StatusCode.Should().Be(HttpStatusCode.Created);
+            shop.Services.GetRequiredService<IConfiguration>()["RequestBudget:Maximum"].Should().Be("00:00:07");
+        }
+        finally
+        {
+            Environment.SetEnvironmentVariable("PLAIN", null);
+            Environment.SetEnvironmentVariable("PAYMENTS", null);
+            Environment.SetEnvironmentVariable("RequestBudget__Maximum", null);
+        }
+    }
+
+    [Fact]
+    public async Task Payments_that_talks_nonsense_does_not_stop_the_shop()
+    {
+        await using WebApplication payments = await Loopback.StartAsync(null, context =>
+        {
+            context.Response.ContentType = "application/json; charset=bogus";
+            return context.Response.WriteAsync("{}");
+        });
+        await using RunningShop shop = await RunningShop.StartAsync($"--payments={payments.Urls.First()}", $"--payments-secret={WebhookKey.NewSecret()}");
+
+        (await shop.Services.GetRequiredService<Controls>().FaultAsync(CancellationToken.None)).Should().BeNull();
+    }
+
+    [Fact]
+    public async Task Four_hundred_customers_at_once_are_served_at_the_pace_of_the_database_or_told_to_come_back()
+    {
+        await using RunningShop shop = await RunningShop.StartAsync();
+        using var client = new HttpClient { Timeout = TimeSpan.FromSeconds(60) };
+
+        HttpResponseMessage[] answers = await Task.WhenAll(Enumerable.Range(0, 400).Select(i => RunningShop.PostOrderAsync(client, new Uri(shop.Client.BaseAddress!, "orders"), $"{i}")));
+
+        answers.Select(answer => answer.StatusCode).Should().OnlyContain(status => status == HttpStatusCode.Created || status == HttpStatusCode.ServiceUnavailable);
+        answers.Count(answer => answer.StatusCode == HttpStatusCode.Created).Should().BeGreaterThanOrEqualTo(24 + 48);
+        answers.Where(answer => answer.StatusCode != HttpStatusCode.Created).Should().OnlyContain(answer => answer.Headers.RetryAfter!.Delta == TimeSpan.FromSeconds(1));
+        (await shop.OrdersAsync()).Should().OnlyContain(order => order.Status == OrderStatus.Paid, "who is refused has no order");
     }
 
     [Fact]
