@@ -27,6 +27,17 @@ internal static class ApiDocument
             };
             return Task.CompletedTask;
         })
+        .AddSchemaTransformer((schema, context, _) =>
+        {
+            if (context.JsonTypeInfo.Type == typeof(CustomerTold))
+            {
+                // Nullable only to tell that it is missing.
+                ((OpenApiSchema)schema.Properties!["broken"]).Type = JsonSchemaType.Boolean;
+                schema.Required = new HashSet<string> { "broken" };
+            }
+
+            return Task.CompletedTask;
+        })
         .AddOperationTransformer(DocumentHandlersAsync)
         .AddWebhookReceiving()
         .AddHttpPagination()
@@ -78,6 +89,7 @@ internal static class ApiDocument
     {
         if (operation.RequestBody is not null)
         {
+            await RefuseAsync(operation.Responses!, "408", "The body takes too long to arrive.", context, cancellationToken);
             await RefuseAsync(operation.Responses!, "413", "The body is too long.", context, cancellationToken);
             await RefuseAsync(operation.Responses!, "415", "The body is not JSON.", context, cancellationToken);
         }

@@ -1,5 +1,3 @@
-using System.Text.Json;
-
 namespace Shop;
 
 /// <summary>What payments and the customer are told, and how they say they are, reached as whoever runs them would: by their addresses, with nothing of the toolkit in between.</summary>
@@ -18,7 +16,7 @@ internal sealed class Controls(IHttpClientFactory clients, Neighbours neighbours
     public async Task<bool?> IsCustomerBrokenAsync(CancellationToken cancellationToken) => (await AskAsync<CustomerTold>(new Uri($"{neighbours.Customer}broken"), cancellationToken))?.Broken;
 
     /// <summary>Payments judges what it is told.</summary>
-    public Task<IResult> TellPaymentsAsync(JsonElement fault, CancellationToken cancellationToken) => TellAsync("Payments", new Uri(Payments, "faults"), JsonContent.Create(fault), cancellationToken);
+    public Task<IResult> TellPaymentsAsync(Fault fault, CancellationToken cancellationToken) => TellAsync("Payments", new Uri(Payments, "faults"), JsonContent.Create(fault, options: Export.Json), cancellationToken);
 
     public Task<IResult> TellCustomerAsync(bool broken, CancellationToken cancellationToken) =>
         TellAsync("The customer", new Uri($"{neighbours.Customer}broken?value={(broken ? "true" : "false")}"), null, cancellationToken);

@@ -1,6 +1,5 @@
 using System.Reflection;
 using System.Security.Cryptography;
-using System.Text.Json;
 using Backend.Toolkit.RateLimiting.AspNetCore;
 using Backend.Toolkit.TimeoutBudgets.AspNetCore;
 using Microsoft.Net.Http.Headers;
@@ -33,11 +32,11 @@ internal static class Dashboard
 
             context.Response.RegisterForDispose(seat);
             return TypedResults.ServerSentEvents(feed.ReadAsync(context.RequestAborted));
-        }).WithSummary("Tells what the dashboard shows, once a second, until either side ends it.").Produces(StatusCodes.Status200OK, contentType: "text/event-stream").Refuses(503)
+        }).WithSummary("Tells what the dashboard shows, once a second, until either side ends it.").Produces<Sample[]>(StatusCodes.Status200OK, "text/event-stream").Refuses(503)
             .DisableRateLimit().WithTimeoutBudget(Timeout.InfiniteTimeSpan);
 
         RouteGroupBuilder group = app.MapGroup("/controls").DisableRateLimit().AddEndpointFilter(FromHereOnlyAsync).ProducesProblem(StatusCodes.Status403Forbidden);
-        group.MapPost("/payments", (JsonElement fault, Controls controls, CancellationToken cancellationToken) => controls.TellPaymentsAsync(fault, cancellationToken))
+        group.MapPost("/payments", (Fault fault, Controls controls, CancellationToken cancellationToken) => controls.TellPaymentsAsync(fault, cancellationToken))
             .WithSummary("Tells payments what to do wrong.").Produces<Fault>().ProducesValidationProblem().Refuses(502);
         group.MapPost("/customer", async (CustomerTold told, Controls controls, CancellationToken cancellationToken) => told.Broken is { } broken
             ? await controls.TellCustomerAsync(broken, cancellationToken)
@@ -70,7 +69,7 @@ internal static class Dashboard
     /// Another site's page must not work the controls of whoever looks at it. Another port of this machine is another origin, too, although browsers call it the same site. Programs that are no browser
     /// send neither header. A host name that leads here by a trick is refused before, by <c>AllowedHosts</c>.
     /// </summary>
-    private static ValueTask<object?> FromHereOnlyAsync(EndpointFilterInvocationContext invocation, EndpointFilterDelegate next)
+    public static ValueTask<object?> FromHereOnlyAsync(EndpointFilterInvocationContext invocation, EndpointFilterDelegate next)
     {
         HttpRequest request = invocation.HttpContext.Request;
         string site = request.Headers["Sec-Fetch-Site"].ToString(), origin = request.Headers.Origin.ToString();

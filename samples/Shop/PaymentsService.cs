@@ -1,3 +1,4 @@
+using System.ComponentModel.DataAnnotations;
 using System.Globalization;
 using System.Text.Json;
 using System.Text.Json.Serialization;
@@ -12,37 +13,38 @@ internal sealed record Charge(Guid OrderId, int Cents);
 
 internal enum FaultMode
 {
-    Healthy,
+    // No number is the sum of others: JSON may have a list of names, which stands for their sum.
+    Healthy = 1,
 
     /// <summary>Charges, and answers <see cref="Fault.DelayMs"/> later.</summary>
-    Slow,
+    Slow = 2,
 
     /// <summary>Answers 500 and charges nothing.</summary>
-    Failing,
+    Failing = 4,
 
     /// <summary>Charges, and never answers.</summary>
-    Hanging,
+    Hanging = 8,
 }
 
 /// <summary>What payments is told to do wrong, and with which share of the calls.</summary>
-internal sealed record Fault(FaultMode? Mode, double Ratio = 1, int DelayMs = 300)
+internal sealed record Fault(FaultMode Mode, [property: Range(0d, 1d)] double Ratio = 1, [property: Range(0, 60_000)] int DelayMs = 300)
 {
     public Dictionary<string, string[]> Problems()
     {
         var problems = new Dictionary<string, string[]>();
-        if (Mode is null || !Enum.IsDefined(Mode.Value))
+        if (!Enum.IsDefined(Mode))
         {
             problems["mode"] = ["mode must be healthy, slow, failing or hanging."];
         }
 
         if (Ratio is not (>= 0 and <= 1))
         {
-            problems["ratio"] = [$"ratio must be between 0 and 1, but is {Ratio}."];
+            problems["ratio"] = [string.Create(CultureInfo.InvariantCulture, $"ratio must be between 0 and 1, but is {Ratio}.")];
         }
 
         if (DelayMs is < 0 or > 60_000)
         {
-            problems["delayMs"] = [$"delayMs must be between 0 and 60000, but is {DelayMs}."];
+            problems["delayMs"] = [string.Create(CultureInfo.InvariantCulture, $"delayMs must be between 0 and 60000, but is {DelayMs}.")];
         }
 
         return problems;
@@ -107,7 +109,7 @@ internal sealed class PaymentsService : IHostedService, IAsyncDisposable
 
             Volatile.Write(ref _fault, fault);
             return Results.Ok(fault);
-        });
+        }).AddEndpointFilter(Dashboard.FromHereOnlyAsync);
     }
 
     /// <summary>Who is told of charges.</summary>
@@ -128,7 +130,7 @@ internal sealed class PaymentsService : IHostedService, IAsyncDisposable
     {
         Interlocked.Increment(ref _calls);
         Fault fault = Volatile.Read(ref _fault);
-        FaultMode mode = Random.Shared.NextDouble() < fault.Ratio ? fault.Mode!.Value : FaultMode.Healthy;
+        FaultMode mode = Random.Shared.NextDouble() < fault.Ratio ? fault.Mode : FaultMode.Healthy;
         if (mode == FaultMode.Failing)
         {
             return Results.Problem("Told to fail.");

@@ -10,7 +10,7 @@ using Backend.Toolkit.Webhooks.Delivery;
 namespace Shop;
 
 /// <summary>Where a customer wants to hear of orders, and of which types; all when there are none.</summary>
-internal sealed record NewEndpoint(string? Url, string[]? Types);
+internal sealed record NewEndpoint(string Url, string[]? Types = null);
 
 /// <summary>An endpoint and its secret, which is told once.</summary>
 internal sealed record CreatedEndpoint(string Id, string Url, IReadOnlyList<string> Types, string Secret);
@@ -41,16 +41,15 @@ internal static class Webhooks
                 NewWebhookEndpoint created = await endpoints.CreateAsync(Subscriptions.Audience, request.Url ?? "", request.Types, cancellationToken: cancellationToken);
                 return Results.Created("/webhooks", new CreatedEndpoint(created.Endpoint.Id, created.Endpoint.Url, created.Endpoint.Types, created.Secret));
             }
-            catch (WebhookEndpointRefusedException refused)
+            catch (Exception refused) when (refused is WebhookEndpointRefusedException or ArgumentException)
             {
                 return Results.Problem(statusCode: StatusCodes.Status400BadRequest, title: "This endpoint is refused.", detail: refused.Message);
             }
         }).WithSummary("Adds an endpoint that hears of orders.").Produces<CreatedEndpoint>(StatusCodes.Status201Created);
-        app.MapPost("/webhooks/{delivery:long}/resend", async (long delivery, HttpContext context, WebhookDeliveries deliveries, CancellationToken cancellationToken) =>
-            context.Request.Headers["Sec-Fetch-Site"] == "cross-site" ? Results.StatusCode(StatusCodes.Status403Forbidden)
-            : await deliveries.RedriveAsync(delivery, cancellationToken) || await deliveries.ResendAsync(delivery, cancellationToken) ? Results.Redirect("/webhooks")
+        app.MapPost("/webhooks/{delivery:long}/resend", async (long delivery, WebhookDeliveries deliveries, CancellationToken cancellationToken) =>
+            await deliveries.RedriveAsync(delivery, cancellationToken) || await deliveries.ResendAsync(delivery, cancellationToken) ? Results.Redirect("/webhooks")
             : Results.NotFound())
-            .WithSummary("Sends a webhook again, and leads back to the page.").Produces(StatusCodes.Status302Found).Refuses(403, 404);
+            .AddEndpointFilter(Dashboard.FromHereOnlyAsync).WithSummary("Sends a webhook again, and leads back to the page.").Produces(StatusCodes.Status302Found).Refuses(403, 404);
         app.MapGet("/webhooks", async (WebhookEndpoints endpoints, WebhookDeliveries deliveries, CancellationToken cancellationToken) =>
         {
             IReadOnlyList<WebhookEndpoint> all = await endpoints.ListAsync(Subscriptions.Audience, cancellationToken: cancellationToken);

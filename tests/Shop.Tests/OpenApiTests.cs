@@ -185,6 +185,8 @@ public sealed partial class OpenApiTests(PostgreSqlServer postgreSql)
         Task<HttpResponseMessage> slow = SendSlowlyAsync();
         await RealTime.UntilAsync(async () => await CheckChargeAsync("msg_crowded", Charge().PadRight(1500)) == 503, "there is no room for another body");
         (await contract.CheckAsync("/webhooks/payments", await slow)).Should().Be(408);
+        (await contract.CheckAsync("/orders", await SendSlowlyAsync("/orders"))).Should().Be(408);
+        (await contract.CheckAsync("/webhooks/endpoints", await SendSlowlyAsync("/webhooks/endpoints"))).Should().Be(408);
 
         // Who asks too often.
         using (HttpResponseMessage last = await strict.Client.GetAsync("orders"))
@@ -306,14 +308,15 @@ public sealed partial class OpenApiTests(PostgreSqlServer postgreSql)
         }
 
         // A body of which the end does not come. A client of HttpClient would not look for an answer before it.
-        async Task<HttpResponseMessage> SendSlowlyAsync()
+        async Task<HttpResponseMessage> SendSlowlyAsync(string path = "/webhooks/payments")
         {
             using var request = new HttpRequestMessage();
             Sign(shop, request.Headers, "msg_slow", "");
+            request.Headers.Add("Idempotency-Key", "slow");
             using var connection = new TcpClient();
             await connection.ConnectAsync(client.BaseAddress!.Host, client.BaseAddress.Port);
             string headers = string.Concat(request.Headers.Select(header => $"{header.Key}: {header.Value.Single()}\r\n"));
-            await connection.GetStream().WriteAsync(Encoding.ASCII.GetBytes($"POST /webhooks/payments HTTP/1.1\r\nHost: {client.BaseAddress.Authority}\r\nContent-Type: application/json\r\nContent-Length: 1500\r\n{headers}Connection: close\r\n\r\n{{{new string(' ', 1400)}"));
+            await connection.GetStream().WriteAsync(Encoding.ASCII.GetBytes($"POST {path} HTTP/1.1\r\nHost: {client.BaseAddress.Authority}\r\nContent-Type: application/json\r\nContent-Length: 1500\r\n{headers}Connection: close\r\n\r\n{{{new string(' ', 1400)}"));
             string text = "";
             byte[] buffer = new byte[4096];
             while (!text.Contains('}', StringComparison.Ordinal) && await connection.GetStream().ReadAsync(buffer) is > 0 and int read)
