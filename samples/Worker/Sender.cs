@@ -26,13 +26,15 @@ internal sealed class Sender(
 {
     /// <summary>Sends what the message asks for, unless that was done before.</summary>
     /// <returns>The provider's receipt: of this time, or of the time when it was sent.</returns>
-    public ValueTask<string> SendAsync(Delivery delivery, CancellationToken cancellationToken) =>
-        budget.ExecuteAsync(token =>
+    /// <exception cref="SmsRefusedException">Nobody can send it.</exception>
+    public ValueTask<string> SendAsync(Delivery delivery, CancellationToken cancellationToken)
+    {
+        Reminder reminder = Read(delivery.Body);
+        return budget.ExecuteAsync(token =>
             once.ExecuteAsync(delivery.Id, delivery.Body, async (operation, token) =>
             {
                 try
                 {
-                    Reminder reminder = JsonSerializer.Deserialize(delivery.Body, WorkerJson.Default.Reminder) ?? throw new JsonException("The message is null.");
                     string key = operation.DownstreamKey("sms");
                     return await retry.ExecuteAsync(async token =>
                     {
@@ -49,6 +51,23 @@ internal sealed class Sender(
                     throw;
                 }
             }, WorkerJson.Default.String, token), cancellationToken);
+    }
+
+    /// <summary>Before anything is asked of anybody: what is wrong with a message must not look like what is wrong with the provider.</summary>
+    private static Reminder Read(byte[] body)
+    {
+        try
+        {
+            Reminder reminder = JsonSerializer.Deserialize(body, WorkerJson.Default.Reminder) ?? throw new SmsRefusedException("The message is null.");
+            return string.IsNullOrWhiteSpace(reminder.Number) ? throw new SmsRefusedException("The message has no number.")
+                : reminder.Text is null ? throw new SmsRefusedException("The message has no text.")
+                : reminder;
+        }
+        catch (JsonException exception)
+        {
+            throw new SmsRefusedException($"The message cannot be read: {exception.Message}");
+        }
+    }
 
     /// <summary>Waits in line for the provider. Every attempt does, so that retries, too, stay within its limit.</summary>
     private async ValueTask PermitAsync(CancellationToken cancellationToken)

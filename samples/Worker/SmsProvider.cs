@@ -25,7 +25,7 @@ internal sealed class SmsFailedException(int status, string message) : Exception
     public int Status => status;
 }
 
-/// <summary>The provider will never send it.</summary>
+/// <summary>It can never be sent.</summary>
 internal sealed class SmsRefusedException(string message) : Exception(message);
 
 /// <summary>

@@ -60,7 +60,7 @@ internal static class WorkerApplication
             o.ConsecutiveFailures = 5;
             o.BreakDuration = TimeSpan.FromMilliseconds(500);
             o.MaxBreakDuration = TimeSpan.FromSeconds(1);
-            o.IsFailure = exception => exception is not (SmsRefusedException or SmsFailedException { Status: 500 }); // these are about the message
+            o.IsFailure = exception => exception is SmsFailedException { Status: not 500 } or TimeoutBudgetExceededException; // the rest is about the message
         });
 
         services.AddTimeoutBudget("attempt", o => o.Total = TimeSpan.FromMilliseconds(500));

@@ -212,7 +212,7 @@ public sealed class DashboardEndpointTests
         IConfiguration configuration = new ConfigurationBuilder().AddInMemoryCollection([new("payments", "http://127.0.0.1:1"), new("payments-secret", WebhookKey.NewSecret())]).Build();
         var controls = new Controls(services.GetRequiredService<IHttpClientFactory>(), new Neighbours(configuration, services));
 
-        IResult told = await controls.TellPaymentsAsync(JsonDocument.Parse("{}").RootElement, default);
+        IResult told = await controls.TellPaymentsAsync(new Fault(FaultMode.Slow), default);
 
         told.Should().BeOfType<ProblemHttpResult>().Which.Should().Match<ProblemHttpResult>(problem => problem.StatusCode == 502 && problem.ProblemDetails.Detail!.Contains("http://127.0.0.1:1"));
         (await controls.FaultAsync(default)).Should().BeNull();

@@ -1,4 +1,5 @@
 using System.Text.Json;
+using Backend.Toolkit.TimeoutBudgets;
 
 namespace Worker.Tests;
 
@@ -128,9 +129,55 @@ public sealed class DeliveryTests : IDisposable
         List<DeadLetter> dead = await worker.Queue.DeadLettersAsync();
         dead.Select(letter => letter.Id).Should().Equal("message +poison", "message none", "unreadable");
         dead.Select(letter => letter.Reason.Split(':')[0]).Should().StartWith(["500", "400"]);
-        worker.Consumer.Failed.Should().Be(2 * 3, "a text that breaks the provider and a body that is none have three deliveries each, a number that is refused only one");
+        worker.Consumer.Failed.Should().Be(3, "a text that breaks the provider has three deliveries, a number that is refused and a body that is none only one");
         worker.Openings.Should().Be(0);
         (await worker.Provider.SentAsync()).Should().BeEquivalentTo(reminders);
+    }
+
+    [Fact]
+    public async Task Messages_that_nobody_could_send_are_dead_letters_at_once_and_never_look_like_an_outage()
+    {
+        Reminder[] reminders = RunningWorker.Reminders(20);
+        (byte[] Body, string Reason)[] bad =
+        [
+            .. Enumerable.Repeat(("{}"u8.ToArray(), "The message has no number."), 10),
+            ("""{"Number":"+1"}"""u8.ToArray(), "The message has no text."),
+            ("""{"Number":null,"Text":"Hello"}"""u8.ToArray(), "The message has no number."),
+            ("null"u8.ToArray(), "The message is null."),
+            ("}"u8.ToArray(), "The message cannot be read: "),
+            ([], "The message cannot be read: "),
+            ("""{"Number":"+1","Text":7}"""u8.ToArray(), "The message cannot be read: "),
+            ([.. """{"Number":"+1","Text":"""u8, (byte)'"', 0xFF, (byte)'"', (byte)'}'], "The message cannot be read: "),
+        ];
+        await using var worker = new RunningWorker(_folder.Path);
+        for (int i = 0; i < reminders.Length; i++)
+        {
+            await worker.Queue.PublishAsync(bad.Skip(i).Take(1).Select(message => ($"{i:00}", message.Body)));
+            await worker.PublishAsync(reminders[i]);
+        }
+
+        await worker.StartAsync();
+        await worker.UntilEmptyAsync();
+
+        DeadLetter[] dead = [.. (await worker.Queue.DeadLettersAsync()).OrderBy(letter => letter.Id, StringComparer.Ordinal)];
+        dead.Select(letter => letter.Id).Should().Equal(bad.Select((_, i) => $"{i:00}"));
+        dead.Zip(bad).Should().OnlyContain(pair => pair.First.Reason.StartsWith(pair.Second.Reason, StringComparison.Ordinal));
+        worker.Openings.Should().Be(0);
+        worker.Provider.Calls.Should().Be(reminders.Length, "the provider is asked for nothing that cannot be sent");
+        worker.Consumer.Failed.Should().Be(0);
+        (await worker.Provider.SentAsync()).Should().BeEquivalentTo(reminders);
+    }
+
+    [Fact]
+    public async Task Only_what_the_provider_answers_or_does_not_answer_is_its_failure()
+    {
+        await using var worker = new RunningWorker(_folder.Path);
+
+        bool[] provider = [.. new Exception[] { new SmsFailedException(503, ""), new SmsFailedException(429, ""), new TimeoutBudgetExceededException("attempt", TimeSpan.Zero, TimeSpan.Zero) }.Select(worker.Circuit.IsFailure!)];
+        bool[] others = [.. new Exception[] { new SmsFailedException(500, ""), new SmsRefusedException(""), new JsonException(), new InvalidOperationException() }.Select(worker.Circuit.IsFailure!)];
+
+        provider.Should().OnlyContain(isFailure => isFailure);
+        others.Should().OnlyContain(isFailure => !isFailure);
     }
 
     [Fact]

@@ -2,6 +2,7 @@ using System.Text.Json;
 using Backend.Toolkit.CircuitBreakers;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Hosting;
+using Microsoft.Extensions.Options;
 
 // Real files and real time: workers that share two cores with each other would be slow for no reason of their own.
 [assembly: Xunit.v3.Parallelization(Mode = Xunit.Sdk.ParallelMode.None)]
@@ -28,6 +29,8 @@ internal sealed class RunningWorker : IAsyncDisposable
     public Sender Sender => _host.Services.GetRequiredService<Sender>();
 
     public Consumer Consumer => _host.Services.GetRequiredService<Consumer>();
+
+    public CircuitBreakerOptions Circuit => _host.Services.GetRequiredService<IOptionsMonitor<CircuitBreakerOptions>>().Get("sms");
 
     public int Openings => _openings;
 
