@@ -50,8 +50,9 @@ internal static class Webhooks
             await deliveries.RedriveAsync(delivery, cancellationToken) || await deliveries.ResendAsync(delivery, cancellationToken) ? Results.Redirect("/webhooks")
             : Results.NotFound())
             .AddEndpointFilter(Dashboard.FromHereOnlyAsync).WithSummary("Sends a webhook again, and leads back to the page.").Produces(StatusCodes.Status302Found).Refuses(403, 404);
-        app.MapGet("/webhooks", async (WebhookEndpoints endpoints, WebhookDeliveries deliveries, CancellationToken cancellationToken) =>
+        app.MapGet("/webhooks", async (WebhookEndpoints endpoints, WebhookDeliveries deliveries, HttpResponse response, CancellationToken cancellationToken) =>
         {
+            response.Headers.ContentSecurityPolicy = "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
             IReadOnlyList<WebhookEndpoint> all = await endpoints.ListAsync(Subscriptions.Audience, cancellationToken: cancellationToken);
             List<(WebhookDelivery, IReadOnlyList<WebhookAttempt>)> newest = [];
             foreach (WebhookDelivery delivery in await deliveries.ListAsync(new WebhookDeliveryFilter(Audience: Subscriptions.Audience), limit: 20, cancellationToken: cancellationToken))
@@ -86,8 +87,9 @@ internal static class Webhooks
         <html lang="en">
         <head>
         <meta charset="utf-8">
+        <meta name="viewport" content="width=device-width, initial-scale=1">
         <title>Shop: webhooks</title>
-        <style>body { font: 16px/1.5 system-ui, sans-serif; margin: 2rem; } td, th { text-align: left; padding-right: 2rem; vertical-align: top; } form { display: inline; }</style>
+        <style>:root { color-scheme: light dark; } body { font: 16px/1.5 system-ui, sans-serif; margin: clamp(.75rem, 4vw, 2rem); } td, th { text-align: left; padding-right: clamp(.5rem, 3vw, 2rem); vertical-align: top; overflow-wrap: anywhere; } form { display: inline; }</style>
         </head>
         <body>
         <h1>Webhooks</h1>

@@ -92,6 +92,38 @@ public sealed class DashboardTests(Browser browser) : IClassFixture<Browser>
     }
 
     [Fact]
+    public async Task The_form_shows_how_payments_is_until_somebody_changes_it()
+    {
+        await using RunningShop shop = await RunningShop.StartAsync();
+        await using Window window = await browser.OpenAsync();
+        IPage page = await window.VisitAsync(shop);
+        ILocator Mode(string name) => page.GetByRole(AriaRole.Radio, new() { Name = name });
+
+        await Expect(Mode("healthy")).ToBeCheckedAsync();
+        await shop.TellPaymentsAsync("failing", 0.4);
+        await Expect(Mode("failing")).ToBeCheckedAsync();
+        await Expect(page.GetByLabel("Share of calls")).ToHaveValueAsync("40");
+        await Mode("hanging").CheckAsync();
+        await shop.TellPaymentsAsync("slow");
+        await Expect(page.Locator("#incident")).ToContainTextAsync("slow");
+        await Expect(Mode("hanging")).ToBeCheckedAsync();
+    }
+
+    [Fact]
+    public async Task A_page_for_which_there_is_no_seat_says_so_and_gets_one_when_there_is()
+    {
+        await using RunningShop shop = await RunningShop.StartAsync();
+        HttpResponseMessage[] seats = await Task.WhenAll(Enumerable.Range(0, 32).Select(_ => shop.Client.GetAsync("events", HttpCompletionOption.ResponseHeadersRead)));
+        await using Window window = await browser.OpenAsync();
+        IPage page = window.Page;
+        await page.GotoAsync(shop.Client.BaseAddress!.ToString());
+
+        await Expect(page.Locator("#banner")).ToContainTextAsync("Too many listen. At most 32");
+        Array.ForEach(seats, seat => seat.Dispose());
+        await Expect(page.Locator("#connection")).ToHaveTextAsync("live", new() { Timeout = 30_000 });
+    }
+
+    [Fact]
     public async Task Slow_payments_the_broken_customer_and_the_load_are_shown_as_they_are()
     {
         await using RunningShop shop = await RunningShop.StartAsync();

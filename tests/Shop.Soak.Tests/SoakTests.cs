@@ -105,7 +105,7 @@ public sealed class SoakTests(ITestOutputHelper output) : IDisposable
                 early = await HeapAfterAsync(load, incidents, WarmUp);
                 late = await HeapAfterAsync(load, incidents, Duration - WarmUp);
                 output.WriteLine($"{load}\n{incidents.Count} incidents");
-                load.Accepted.Should().BePositive();
+                load.Accepted.Should().BeGreaterThan((int)(OrdersPerSecond * Duration.TotalSeconds / 5), "a shop that serves nobody keeps nothing, either");
                 $"{load}".Should().NotContain("refused").And.NotContain("Exception");
             }
 
@@ -118,16 +118,25 @@ public sealed class SoakTests(ITestOutputHelper output) : IDisposable
 
             string.Join('\n', books.Offences()).Should().BeEmpty();
             errors.Entries.Where(IsBug).Should().BeEmpty();
-            ((double)late / early).Should().BeLessThanOrEqualTo(1.1);
+
+            // The short form begins to count before all caches are full.
+            long allowance = Duration < TimeSpan.FromMinutes(5) ? 1 << 20 : 0;
+            ((double)(late - allowance) / early).Should().BeLessThanOrEqualTo(1.1);
             await shop.StopAsync();
         }
         finally
         {
+            // What the end of the shop has left behind may still have to fail, and is told of when it is collected.
+            await RealTime.PassAsync(TimeSpan.FromSeconds(1), CancellationToken.None);
+            for (int i = 0; i < 2; i++)
+            {
+                GC.Collect();
+                GC.WaitForPendingFinalizers();
+            }
+
             TaskScheduler.UnobservedTaskException -= Unobserved;
         }
 
-        GC.Collect();
-        GC.WaitForPendingFinalizers();
         unobserved.Should().BeEmpty();
     }
 

@@ -1,3 +1,4 @@
+using System.Globalization;
 using System.Net;
 using System.Net.Http.Json;
 using System.Net.ServerSentEvents;
@@ -291,6 +292,43 @@ public sealed class DashboardEndpointTests
     }
 
     [Theory]
+    [InlineData("")]
+    [InlineData("null")]
+    [InlineData("{}")]
+    [InlineData("""{"mode":null}""")]
+    [InlineData("""{"mode":1}""")]
+    [InlineData("""{"mode":"slow, failing"}""")]
+    [InlineData("""{"mode":"failing","ratio":1.5}""")]
+    public async Task What_payments_cannot_be_told_is_refused(string body)
+    {
+        await using RunningShop shop = await RunningShop.StartAsync();
+
+        using HttpResponseMessage response = await shop.Client.PostAsync("controls/payments", new StringContent(body, Encoding.UTF8, "application/json"));
+
+        response.StatusCode.Should().Be(HttpStatusCode.BadRequest);
+        (await shop.Payments.GetStringAsync("faults")).Should().Contain("healthy");
+    }
+
+    [Theory]
+    [InlineData("tr-TR")]
+    [InlineData("ar-SA")]
+    public void Problems_read_the_same_wherever_the_shop_runs(string culture)
+    {
+        CultureInfo before = CultureInfo.CurrentCulture;
+        CultureInfo.CurrentCulture = CultureInfo.GetCultureInfo(culture);
+        try
+        {
+            string[] problems = [.. new[] { new Fault(FaultMode.Slow, -1.5, -5).Problems(), new Load(-1, -2).Problems(), new NewOrder("", -3).Problems() }.SelectMany(one => one.Values).SelectMany(one => one)];
+
+            problems.Should().Contain(["ratio must be between 0 and 1, but is -1.5.", "delayMs must be between 0 and 60000, but is -5.", "perSecond must be between 1 and 100, but is -1.", "cents must be between 1 and 1000000, but is -3."]);
+        }
+        finally
+        {
+            CultureInfo.CurrentCulture = before;
+        }
+    }
+
+    [Theory]
     [InlineData("Sec-Fetch-Site", "cross-site")]
     [InlineData("Sec-Fetch-Site", "same-site")]
     [InlineData("Sec-Fetch-Site", "Same-Origin, cross-site")]
@@ -308,6 +346,8 @@ public sealed class DashboardEndpointTests
             await SendAsync(shop, HttpMethod.Post, "controls/customer", new { broken = true }, (header, value)),
             await SendAsync(shop, HttpMethod.Delete, "controls/load", null, (header, value)),
             await SendAsync(shop, HttpMethod.Post, "controls/load", new Load(1, 1), (header, value)),
+            await SendAsync(shop, HttpMethod.Post, new Uri(shop.Payments.BaseAddress!, "faults").ToString(), new { mode = "failing" }, (header, value)),
+            await SendAsync(shop, HttpMethod.Post, new Uri(shop.Customer.BaseAddress!, "broken?value=true").ToString(), null, (header, value)),
         ];
 
         statuses.Should().OnlyContain(status => status == HttpStatusCode.Forbidden);

@@ -167,13 +167,15 @@ public sealed partial class OpenApiTests(PostgreSqlServer postgreSql)
         (await CheckAsync("/orders/{id}", HttpMethod.Get, $"orders/{Guid.NewGuid()}")).Should().Be(404);
         (await CheckEndpointAsync("http://127.0.0.1:6001/hook")).Should().Be(201);
         (await CheckEndpointAsync("http://10.1.2.3/")).Should().Be(400);
+        (await CheckAsync("/webhooks/endpoints", HttpMethod.Post, "webhooks/endpoints", Content("""{"url":"http://127.0.0.1:6001/hook","types":[null]}"""))).Should().Be(400);
         (await CheckEndpointAsync(new string('x', 20_000))).Should().Be(413);
         (await CheckEndpointAsync("http://127.0.0.1:6001/hook", "text/plain")).Should().Be(415);
         string resend = "";
         await RealTime.UntilAsync(async () => (resend = Resend().Match(await shop.Client.GetStringAsync("webhooks")).Groups[1].Value).Length > 0, "the delivery is shown");
         (await CheckResendAsync()).Should().Be(302);
         (await CheckAsync("/webhooks/{delivery}/resend", HttpMethod.Post, "webhooks/4711/resend")).Should().Be(404);
-        (await CheckResendAsync("Sec-Fetch-Site", "cross-site")).Should().Be(403);
+        (await CheckResendAsync("Sec-Fetch-Site", "same-site")).Should().Be(403);
+        (await CheckResendAsync("Origin", "http://127.0.0.1:1")).Should().Be(403);
         (await CheckChargeAsync("msg_first", Charge())).Should().Be(200);
         (await CheckChargeAsync("msg_first", Charge())).Should().Be(200);
         (await CheckChargeAsync("msg_senseless", "{")).Should().Be(400);

@@ -184,18 +184,18 @@ function draw() {
 
 // --- Controls
 
-let isFirst = true;
+// The form shows how payments is, until somebody begins to change it.
+let isTouched = false;
 function controls(now) {
   const fault = now.payments, mode = fault?.mode ?? 'unreachable';
   const how = !fault || mode === 'healthy' ? mode : `${mode}${mode === 'slow' ? ` by ${fault.delayMs} ms` : ''}, ${percent(fault.ratio)} of calls`;
   text($('#incident'), `payments: ${how}`);
   $('#incident').dataset.state = mode === 'healthy' ? 'healthy' : 'trouble';
   const form = $('#payments');
-  if (isFirst && fault) {
+  if (!isTouched && fault) {
     form.elements.mode.value = mode;
     form.elements.share.value = Math.round(100 * fault.ratio);
     form.elements.delay.value = fault.delayMs;
-    isFirst = false;
   }
 
   const broken = now.customerBroken;
@@ -210,7 +210,7 @@ async function tell(form, method, path, body, done) {
   const answer = form.querySelector('.answer');
   let words, refused = true;
   try {
-    const response = await fetch(path, { method, headers: body ? { 'Content-Type': 'application/json' } : {}, body: body && JSON.stringify(body) });
+    const response = await fetch(path, { method, headers: body ? { 'Content-Type': 'application/json' } : {}, body: body && JSON.stringify(body), signal: AbortSignal.timeout(10_000) });
     refused = !response.ok;
     const problem = refused ? await response.json().catch(() => ({})) : null;
     words = refused ? Object.values(problem.errors ?? {}).flat().join(' ') || problem.detail || problem.title || `The shop answered ${response.status}.` : done;
@@ -219,12 +219,14 @@ async function tell(form, method, path, body, done) {
   }
   text(answer, words);
   answer.classList.toggle('refused', refused);
+  return !refused;
 }
 
-$('#payments').addEventListener('submit', event => {
+$('#payments').addEventListener('input', () => { isTouched = true; });
+$('#payments').addEventListener('submit', async event => {
   event.preventDefault();
   const { mode, share, delay } = event.target.elements;
-  tell(event.target, 'POST', '/controls/payments', { mode: mode.value, ratio: Number(share.value) / 100, delayMs: Number(delay.value) }, `Payments is told to be ${mode.value}.`);
+  isTouched = !await tell(event.target, 'POST', '/controls/payments', { mode: mode.value, ratio: Number(share.value) / 100, delayMs: Number(delay.value) }, `Payments is told to be ${mode.value}.`);
 });
 $('#load').addEventListener('submit', event => {
   event.preventDefault();
@@ -277,6 +279,23 @@ function hear(news) {
   draw();
 }
 
+/** An event source does not tell why it was refused. */
+async function refusal() {
+  try {
+    const response = await fetch('/events', { signal: AbortSignal.timeout(2_000) });
+    if (response.ok) {
+      await response.body.cancel();
+      return;
+    }
+    const problem = await response.json();
+    const banner = `${problem.title} ${problem.detail ?? ''} Trying again.`;
+    connection('lost', 'refused', banner);
+    announce(banner, 'connection');
+  } catch {
+    // It is lost, as was said.
+  }
+}
+
 function listen() {
   source = new EventSource('/events');
   source.addEventListener('history', event => {
@@ -289,7 +308,10 @@ function listen() {
   source.addEventListener('error', () => {
     trouble('lost', 'The connection to the shop is lost');
     // The browser tries again by itself, unless the shop refused.
-    if (source.readyState === EventSource.CLOSED) setTimeout(listen, 3_000);
+    if (source.readyState === EventSource.CLOSED) {
+      refusal();
+      setTimeout(listen, 3_000);
+    }
   });
 }
 
@@ -314,7 +336,7 @@ async function orders() {
   if (cursor) query.set('cursor', cursor);
   const answer = $('#orders .answer');
   try {
-    const response = await fetch(`/orders?${query}`), page = await response.json();
+    const response = await fetch(`/orders?${query}`, { signal: AbortSignal.timeout(10_000) }), page = await response.json();
     if (!response.ok) {
       text(answer, page.detail ?? page.title ?? `The shop answered ${response.status}.`);
       return;
