@@ -3,25 +3,18 @@
 //   dotnet run --project samples/Worker -- --forever     batch after batch, until Ctrl-C
 //   --data FOLDER   keeps the queue, and what was sent, in FOLDER: the next run goes on where this one was stopped or killed
 //   --tour          the same as without it
-using Microsoft.Extensions.Configuration;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Hosting;
 using Worker;
 
 try
 {
-    string[] unknown = [.. args.Where(argument => argument is not ("--tour" or "--forever" or "--data") && argument.StartsWith('-') && !argument.Contains('='))];
-    if (unknown.Length > 0)
-    {
-        throw new ArgumentException($"The arguments must be --tour, --forever, --data FOLDER or --setting=value, but one is {unknown[0]}.");
-    }
-
-    string[] settings = [.. args.Except(["--tour", "--forever"])];
-    using var folder = new DataFolder(new ConfigurationBuilder().AddCommandLine(settings).Build()["data"]);
+    var arguments = Arguments.Parse(args);
+    using var folder = new DataFolder(arguments.Data);
     var provider = new SmsProvider(Path.Combine(folder.Path, "provider.db"), TimeProvider.System);
 
-    HostApplicationBuilder builder = WorkerApplication.CreateBuilder(Path.Combine(folder.Path, "worker.db"), provider, settings);
-    builder.Services.AddSingleton(new BatchOptions(Reminders: 240, Incident: TimeSpan.FromSeconds(2), Forever: args.Contains("--forever"), Console.Out));
+    HostApplicationBuilder builder = WorkerApplication.CreateBuilder(Path.Combine(folder.Path, "worker.db"), provider, arguments.Settings);
+    builder.Services.AddSingleton(new BatchOptions(Reminders: 240, Incident: TimeSpan.FromSeconds(2), Forever: arguments.Forever, Console.Out));
     builder.Services.AddSingleton<Batch>();
     builder.Services.AddHostedService(services => services.GetRequiredService<Batch>());
     using IHost worker = builder.Build();

@@ -1,3 +1,4 @@
+using System.Reflection;
 using Backend.Toolkit.CircuitBreakers;
 using Backend.Toolkit.Idempotency;
 using Backend.Toolkit.Idempotency.Sqlite;
@@ -15,6 +16,26 @@ namespace Worker;
 /// <summary>What the worker is made of.</summary>
 internal static class WorkerApplication
 {
+    /// <summary>What can be set from outside, such as <c>--RetryPolicies:sms:MaxAttempts=5</c>.</summary>
+    private static readonly Dictionary<string, Type> Sections = new(StringComparer.OrdinalIgnoreCase)
+    {
+        ["Worker"] = typeof(WorkerOptions),
+        ["Idempotency:reminders"] = typeof(IdempotencyOptions),
+        ["RetryPolicies:sms"] = typeof(RetryPolicyOptions),
+        ["CircuitBreakers:sms"] = typeof(CircuitBreakerOptions),
+        ["TimeoutBudgets:attempt"] = typeof(TimeoutBudgetOptions),
+    };
+
+    /// <summary>Whether somebody reads it: <c>--Section:name=value</c>, where the section has that name. What is logged can be set, too.</summary>
+    public static bool IsSetting(string argument)
+    {
+        int equals = argument.IndexOf('=', StringComparison.Ordinal), name = equals < 0 ? -1 : argument.LastIndexOf(':', equals) + 1;
+        return argument.StartsWith("--", StringComparison.Ordinal) && name > 2
+            && (argument.StartsWith("--Logging:", StringComparison.OrdinalIgnoreCase)
+                || (Sections.TryGetValue(argument[2..(name - 1)], out Type? options)
+                    && options.GetProperty(argument[name..equals], BindingFlags.Public | BindingFlags.Instance | BindingFlags.IgnoreCase) is not null));
+    }
+
     /// <param name="file">Holds the queue, and the record of what was done.</param>
     /// <param name="provider">Sends texts.</param>
     /// <param name="settings">As on the command line: <c>--Section:name=value</c>.</param>
@@ -65,7 +86,7 @@ internal static class WorkerApplication
 
         services.AddTimeoutBudget("attempt", o => o.Total = TimeSpan.FromMilliseconds(500));
 
-        // Each can be set from outside, such as --RetryPolicies:sms:MaxAttempts=5.
+        // Each can be set from outside: see Sections.
         services.AddOptions<IdempotencyOptions>("reminders").BindConfiguration("Idempotency:reminders");
         services.AddOptions<RetryPolicyOptions>("sms").BindConfiguration("RetryPolicies:sms");
         services.AddOptions<CircuitBreakerOptions>("sms").BindConfiguration("CircuitBreakers:sms");

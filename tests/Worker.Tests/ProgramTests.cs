@@ -66,12 +66,23 @@ public sealed class ProgramTests : IDisposable
 
     [Theory]
     [InlineData("--froever", "--froever")]
+    [InlineData("--Wroker:Consumers=2", "must be --tour, --forever, --data FOLDER or --Section:name=value, but one is --Wroker:Consumers=2.")]
+    [InlineData("--Worker:Consumer=2", "but one is --Worker:Consumer=2.")]
+    [InlineData("--CircuitBreakers:other:ConsecutiveFailures=2", "but one is --CircuitBreakers:other:ConsecutiveFailures=2.")]
+    [InlineData("--tuor=1", "but one is --tuor=1.")]
+    [InlineData("--Worker:Consumers", "but one is --Worker:Consumers.")]
+    [InlineData("/Worker:Consumers=2", "but one is /Worker:Consumers=2.")]
+    [InlineData("positional", "but one is positional.")]
+    [InlineData("--tour 2", "but one is 2.")]
+    [InlineData("--data", "--data must be followed by a folder.")]
+    [InlineData("--data --tour", "--data must be followed by a folder.")]
+    [InlineData("--data=", "--data must be followed by a folder.")]
     [InlineData("--Worker:Consumers=0", "Worker: Consumers must be between 1 and 16, but is 0.")]
     [InlineData("--Worker:Visibility=00:00:00.5", "Worker: Visibility must be between 00:00:01 and 12:00:00, but is 00:00:00.5000000.")]
     [InlineData("--CircuitBreakers:sms:ConsecutiveFailures=0", "ConsecutiveFailures")]
-    public async Task A_worker_that_cannot_start_says_why_in_one_line_and_exits_with_1(string argument, string reason)
+    public async Task A_worker_that_cannot_start_says_why_in_one_line_and_exits_with_1(string arguments, string reason)
     {
-        (int code, string output, string error) = await RunAsync(argument);
+        (int code, string output, string error) = await RunAsync(arguments.Split(' '));
 
         code.Should().Be(1);
         error.Trim().Should().Contain(reason).And.NotContain("\n");
