@@ -15,7 +15,6 @@ internal sealed class Controls(IHttpClientFactory clients, Neighbours neighbours
     /// <returns>Whether the customer is told to fail; null when it does not say.</returns>
     public async Task<bool?> IsCustomerBrokenAsync(CancellationToken cancellationToken) => (await AskAsync<CustomerTold>(new Uri($"{neighbours.Customer}broken"), cancellationToken))?.Broken;
 
-    /// <summary>Payments judges what it is told.</summary>
     public Task<IResult> TellPaymentsAsync(Fault fault, CancellationToken cancellationToken) => TellAsync("Payments", new Uri(Payments, "faults"), JsonContent.Create(fault, options: Export.Json), cancellationToken);
 
     public Task<IResult> TellCustomerAsync(bool broken, CancellationToken cancellationToken) =>

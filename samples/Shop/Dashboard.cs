@@ -36,7 +36,9 @@ internal static class Dashboard
             .DisableRateLimit().WithTimeoutBudget(Timeout.InfiniteTimeSpan);
 
         RouteGroupBuilder group = app.MapGroup("/controls").DisableRateLimit().AddEndpointFilter(FromHereOnlyAsync).ProducesProblem(StatusCodes.Status403Forbidden);
-        group.MapPost("/payments", (Fault fault, Controls controls, CancellationToken cancellationToken) => controls.TellPaymentsAsync(fault, cancellationToken))
+        group.MapPost("/payments", async (Fault fault, Controls controls, CancellationToken cancellationToken) => fault.Problems() is { Count: > 0 } problems
+            ? Results.ValidationProblem(problems)
+            : await controls.TellPaymentsAsync(fault, cancellationToken))
             .WithSummary("Tells payments what to do wrong.").Produces<Fault>().ProducesValidationProblem().Refuses(502);
         group.MapPost("/customer", async (CustomerTold told, Controls controls, CancellationToken cancellationToken) => told.Broken is { } broken
             ? await controls.TellCustomerAsync(broken, cancellationToken)

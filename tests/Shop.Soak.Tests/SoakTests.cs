@@ -84,60 +84,60 @@ public sealed class SoakTests(ITestOutputHelper output) : IDisposable
         TaskScheduler.UnobservedTaskException += Unobserved;
         try
         {
-            await using WebApplication shop = ShopApplication.Build(["--urls=http://127.0.0.1:0", $"--data={_folder}", "--Logging:LogLevel:Backend.Toolkit=Warning", "--Logging:Console:LogLevel:Default=None", .. Impatient, .. Schedule(50)]);
-            using var errors = new ErrorLog();
-            shop.Services.GetRequiredService<ILoggerFactory>().AddProvider(errors);
-            await shop.StartAsync();
-            Neighbours neighbours = shop.Services.GetRequiredService<Neighbours>();
-
-            // The dashboard asks payments and the customer once a second, on connections that stay.
-            int idle = 0;
-            long started = TimeProvider.System.GetTimestamp();
-            await RealTime.UntilAsync(() =>
-            {
-                idle = Math.Max(idle, Sockets());
-                return Task.FromResult(TimeProvider.System.GetElapsedTime(started) > TimeSpan.FromSeconds(4));
-            }, "a few seconds without load");
-            long early, late;
-            using (var load = new Load(new Uri(shop.Urls.First()), new Random(_seed), Promises))
-            {
-                var incidents = new Incidents(neighbours.Payments, neighbours.Customer, new Random(_seed));
-                early = await HeapAfterAsync(load, incidents, WarmUp);
-                late = await HeapAfterAsync(load, incidents, Duration - WarmUp);
-                output.WriteLine($"{load}\n{incidents.Count} incidents");
-                load.Accepted.Should().BeGreaterThan((int)(OrdersPerSecond * Duration.TotalSeconds / 5), "a shop that serves nobody keeps nothing, either");
-                $"{load}".Should().NotContain("refused").And.NotContain("Exception");
-            }
-
-            int after = Sockets();
-            await RealTime.UntilAsync(() => Task.FromResult(Sockets() <= idle), $"the sockets, {after} after the load, are {idle} again", TimeSpan.FromSeconds(10));
-            using var books = new Books(_folder, _folder, _folder, Promises);
-            await SettleAsync(books);
-            Report(books);
-            output.WriteLine($"Heap {early / 1024} KiB after {WarmUp}, {late / 1024} KiB after {Duration}: {(double)late / early:0.000}. Sockets {idle} idle, {after} after the load.");
-
-            string.Join('\n', books.Offences()).Should().BeEmpty();
-            errors.Entries.Where(IsBug).Should().BeEmpty();
-
-            // The short form begins to count before all caches are full.
-            long allowance = Duration < TimeSpan.FromMinutes(5) ? 1 << 20 : 0;
-            ((double)(late - allowance) / early).Should().BeLessThanOrEqualTo(1.1);
-            await shop.StopAsync();
-        }
-        finally
-        {
-            // What the end of the shop has left behind may still have to fail, and is told of when it is collected.
-            await RealTime.PassAsync(TimeSpan.FromSeconds(1), CancellationToken.None);
+            await RunOnAsync();
             for (int i = 0; i < 2; i++)
             {
                 GC.Collect();
                 GC.WaitForPendingFinalizers();
             }
-
+        }
+        finally
+        {
             TaskScheduler.UnobservedTaskException -= Unobserved;
         }
 
         unobserved.Should().BeEmpty();
+    }
+
+    /// <summary>Apart from its caller, whose stack would keep tasks from the collector: what they throw as late as when the shop stops counts, too.</summary>
+    private async Task RunOnAsync()
+    {
+        await using WebApplication shop = ShopApplication.Build(["--urls=http://127.0.0.1:0", $"--data={_folder}", "--Logging:LogLevel:Backend.Toolkit=Warning", "--Logging:Console:LogLevel:Default=None", .. Impatient, .. Schedule(50)]);
+        using var errors = new ErrorLog();
+        shop.Services.GetRequiredService<ILoggerFactory>().AddProvider(errors);
+        await shop.StartAsync();
+        Neighbours neighbours = shop.Services.GetRequiredService<Neighbours>();
+
+        // The dashboard asks payments and the customer once a second, on connections that stay.
+        int idle = 0;
+        long started = TimeProvider.System.GetTimestamp();
+        await RealTime.UntilAsync(() =>
+        {
+            idle = Math.Max(idle, Sockets());
+            return Task.FromResult(TimeProvider.System.GetElapsedTime(started) > TimeSpan.FromSeconds(4));
+        }, "a few seconds without load");
+        long early, late;
+        using (var load = new Load(new Uri(shop.Urls.First()), new Random(_seed), Promises))
+        {
+            var incidents = new Incidents(neighbours.Payments, neighbours.Customer, new Random(_seed));
+            early = await HeapAfterAsync(load, incidents, WarmUp);
+            late = await HeapAfterAsync(load, incidents, Duration - WarmUp);
+            output.WriteLine($"{load}\n{incidents.Count} incidents");
+            load.Accepted.Should().BeGreaterThan((int)(Duration.TotalSeconds * OrdersPerSecond / 5), "what accepts little is tried little");
+            $"{load}".Should().NotContain("refused").And.NotContain("Exception");
+        }
+
+        int after = Sockets();
+        await RealTime.UntilAsync(() => Task.FromResult(Sockets() <= idle), $"the sockets, {after} after the load, are {idle} again", TimeSpan.FromSeconds(10));
+        using var books = new Books(_folder, _folder, _folder, Promises);
+        await SettleAsync(books);
+        Report(books);
+        output.WriteLine($"Heap {early / 1024} KiB after {WarmUp}, {late / 1024} KiB after {Duration}: {(double)late / early:0.000}. Sockets {idle} idle, {after} after the load.");
+
+        string.Join('\n', books.Offences()).Should().BeEmpty();
+        errors.Entries.Where(IsBug).Should().BeEmpty();
+        late.Should().BeLessThanOrEqualTo(MostAfter(early));
+        await shop.StopAsync();
     }
 
     /// <summary>In memory, where there is room: a kill takes nothing from there, and how fast the disk of a busy machine syncs is not what is asked.</summary>
@@ -193,6 +193,9 @@ public sealed class SoakTests(ITestOutputHelper output) : IDisposable
 
         return GC.GetTotalMemory(forceFullCollection: true);
     }
+
+    /// <summary>A tenth more. In the short form, which begins before all is made that is made once, a tenth is half a megabyte, and less than a run without any leak may gain: there, a megabyte.</summary>
+    private static long MostAfter(long early) => Math.Max((long)(early * 1.1), IsLong ? 0 : early + (1L << 20));
 
     private static int Sockets() => Directory.EnumerateFiles("/proc/self/fd").Count(file => new FileInfo(file).LinkTarget?.StartsWith("socket:", StringComparison.Ordinal) == true);
 
