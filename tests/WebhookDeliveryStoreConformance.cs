@@ -502,13 +502,13 @@ public abstract class WebhookDeliveryStoreConformance : IAsyncLifetime
     public async Task An_endpoint_that_is_disabled_by_an_outcome_tells_it_once_and_what_is_pending_becomes_dead_letters()
     {
         string id = await AddEndpointAsync();
-        string other = await AddEndpointAsync(types: ["webhook.endpoint.disabled"]);
+        string other = await AddEndpointAsync(types: [WebhookEndpoints.DisabledType]);
         await EnqueueAsync("msg_1");
         await EnqueueAsync("msg_2");
         await EnqueueAsync("msg_3");
         await Store.FanOutAsync(10);
         IReadOnlyList<WebhookClaim> claims = await ClaimAsync(quota: 2);
-        WebhookOutcome Gone(WebhookClaim claim, string told) => Dead(claim) with { Health = new(1, TimeSpan.FromSeconds(1), "gone", Event(told) with { Type = "webhook.endpoint.disabled" }) };
+        WebhookOutcome Gone(WebhookClaim claim, string told) => Dead(claim) with { Health = new(1, TimeSpan.FromSeconds(1), "gone", Event(told) with { Type = WebhookEndpoints.DisabledType }) };
 
         await Store.RecordAsync([Gone(claims[0], "told_1")]);
         await Store.RecordAsync([Gone(claims[1], "told_2")]);
@@ -567,7 +567,7 @@ public abstract class WebhookDeliveryStoreConformance : IAsyncLifetime
         WebhookEndpointRow row = (await Store.FindEndpointAsync(id))!;
         await Store.UpdateEndpointAsync(row with { Endpoint = row.Endpoint with { Url = "https://example.com/new" } });
 
-        await Store.RecordAsync([Dead(claim) with { Health = new(1, TimeSpan.FromSeconds(1), "gone", Event("told") with { Type = "webhook.endpoint.disabled" }) }]);
+        await Store.RecordAsync([Dead(claim) with { Health = new(1, TimeSpan.FromSeconds(1), "gone", Event("told") with { Type = WebhookEndpoints.DisabledType }) }]);
 
         (await Store.FindEndpointAsync(id))!.Endpoint.Should().BeEquivalentTo(new { IsEnabled = true, DisabledReason = (string?)null });
         (await Store.FanOutAsync(10)).Should().Be(0, "nothing is told");

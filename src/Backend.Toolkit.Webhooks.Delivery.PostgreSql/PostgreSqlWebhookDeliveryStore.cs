@@ -73,13 +73,13 @@ public sealed class PostgreSqlWebhookDeliveryStore : IWebhookDeliveryStore
 
         // Taken in a statement of its own: the next one then sees all that the last holder committed. By the table, so that stores in other schemas of the database go on.
         const string take = "SELECT pg_try_advisory_xact_lock(24947, 'webhook_events'::regclass::oid::int)";
-        const string insert = """
+        const string insert = $"""
             WITH waiting AS MATERIALIZED (SELECT seq, type, audience, order_key, endpoint_id FROM webhook_events WHERE NOT fanned_out ORDER BY seq LIMIT $1),
             made AS (
               INSERT INTO webhook_deliveries (event_seq, endpoint_id, order_key, next_at)
               SELECT e.seq, p.id, e.order_key, now() FROM waiting e JOIN webhook_endpoints p ON p.audience = e.audience
                 AND CASE WHEN e.endpoint_id IS NULL THEN p.types = '' OR position(' ' || e.type || ' ' IN p.types) > 0 ELSE p.id = e.endpoint_id END
-                AND (p.enabled OR e.type <> 'webhook.endpoint.disabled')
+                AND (p.enabled OR e.type <> '{WebhookEndpoints.DisabledType}')
               ORDER BY e.seq, p.id)
             UPDATE webhook_events e SET fanned_out = true FROM waiting WHERE e.seq = waiting.seq
             """;

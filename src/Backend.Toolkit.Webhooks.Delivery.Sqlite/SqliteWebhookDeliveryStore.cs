@@ -99,13 +99,13 @@ public sealed class SqliteWebhookDeliveryStore : IWebhookDeliveryStore, IDisposa
             Deferred,
             connection =>
             {
-                const string insert = """
+                const string insert = $"""
                     INSERT INTO webhook_deliveries (event_seq, endpoint_id, order_key, next_at)
                     SELECT e.seq, p.id, e.order_key, @now
                     FROM (SELECT * FROM webhook_events WHERE fanned_out = 0 ORDER BY seq LIMIT @limit) e
                     JOIN webhook_endpoints p ON p.audience = e.audience
                       AND CASE WHEN e.endpoint_id IS NULL THEN p.types = '' OR instr(p.types, ' ' || e.type || ' ') > 0 ELSE p.id = e.endpoint_id END
-                      AND (p.enabled = 1 OR e.type <> 'webhook.endpoint.disabled')
+                      AND (p.enabled = 1 OR e.type <> '{WebhookEndpoints.DisabledType}')
                     ORDER BY e.seq, p.id
                     """;
                 const string mark = "UPDATE webhook_events SET fanned_out = 1 WHERE seq IN (SELECT seq FROM webhook_events WHERE fanned_out = 0 ORDER BY seq LIMIT @limit)";

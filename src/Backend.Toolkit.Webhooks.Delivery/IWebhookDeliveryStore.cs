@@ -20,7 +20,7 @@ public interface IWebhookDeliveryStore
     /// <returns>When it is inserted.</returns>
     public ValueTask EnqueueAsync(WebhookEventRow row, DbTransaction? transaction, CancellationToken cancellationToken = default);
 
-    /// <summary>Makes a delivery for each event that has none yet and each endpoint that it is for, disabled ones too, which only <c>webhook.endpoint.disabled</c> passes over; oldest events first, one caller at a time.</summary>
+    /// <summary>Makes a delivery for each event that has none yet and each endpoint that it is for, disabled ones too, which only <see cref="WebhookEndpoints.DisabledType"/> passes over; oldest events first, one caller at a time.</summary>
     /// <param name="limit">How many events.</param>
     /// <param name="cancellationToken">Ends the call.</param>
     /// <returns>How many events; 0 also when another caller is at it.</returns>

@@ -8,7 +8,8 @@ namespace Backend.Toolkit.Webhooks.Delivery;
 /// </summary>
 public sealed class WebhookEndpoints
 {
-    internal const string DisabledType = "webhook.endpoint.disabled";
+    /// <summary>The type of the event that tells an audience's other endpoints that one was disabled.</summary>
+    public const string DisabledType = "webhook.endpoint.disabled";
     internal const string TestType = "webhook.test";
 
     private const int MostTypes = 100;
