@@ -85,7 +85,7 @@ public sealed class DashboardTests(Browser browser) : IClassFixture<Browser>
 
         await Expect(page.Locator("#circuit svg path.red").First).ToHaveAttributeAsync("d", new Regex("^M"));
         await Expect(page.Locator("#circuit .legend")).ToContainTextAsync(new Regex("opened [1-9][0-9]* times, answered [1-9]"));
-        await Expect(page.Locator("#answers .legend")).ToContainTextAsync("503 circuit open");
+        await Expect(page.Locator("#answers .legend")).ToContainTextAsync("503 come back later");
         await Expect(page.Locator("#retries svg path.amber")).ToHaveAttributeAsync("d", new Regex("^M"));
         await Expect(page.Locator("#circuit-news")).ToHaveTextAsync("The circuit to payments has opened.");
         window.Wrong.Should().NotContain(wrong => wrong.StartsWith("exception"), "a busy shop may be late, but the page is not confused by it");

@@ -145,7 +145,7 @@ function announce(words, about) {
 // --- Everything that a sample changes
 
 function answerSeries() {
-  const names = { 201: ['paid', 'green'], 402: ['declined', 'blue'], 429: ['refused', 'violet'], 502: ['payments failed', 'red'], 503: ['circuit open', 'violet'], 504: ['too late', 'amber'] };
+  const names = { 201: ['paid', 'green'], 402: ['declined', 'blue'], 429: ['refused', 'violet'], 502: ['payments failed', 'red'], 503: ['come back later', 'violet'], 504: ['too late', 'amber'] };
   const seen = [...new Set(samples.flatMap(sample => Object.keys(sample.answers)))].sort();
   return (seen.length ? seen : ['201']).map(status => ({
     name: `${status}${names[status] ? ` ${names[status][0]}` : ''}`,
