@@ -54,7 +54,7 @@ internal sealed class Customer : IHostedService, IAsyncDisposable
         }).VerifyWebhook("shop", guardReplays: false);
         _app.MapGet("/received", Received);
         _app.MapGet("/broken", () => Results.Json(new CustomerTold(_isBroken)));
-        _app.MapPost("/broken", (bool value) => _isBroken = value).AddEndpointFilter(Dashboard.FromHereOnlyAsync);
+        _app.MapPost("/broken", (bool value) => _isBroken = value).AddEndpointFilter(FromHere.OnlyAsync);
     }
 
     /// <summary>Known once it has started.</summary>

@@ -35,7 +35,7 @@ internal static class Dashboard
         }).WithSummary("Tells what the dashboard shows, once a second, until either side ends it.").Produces<Sample[]>(StatusCodes.Status200OK, "text/event-stream").Refuses(503)
             .DisableRateLimit().WithTimeoutBudget(Timeout.InfiniteTimeSpan);
 
-        RouteGroupBuilder group = app.MapGroup("/controls").DisableRateLimit().AddEndpointFilter(FromHereOnlyAsync).ProducesProblem(StatusCodes.Status403Forbidden);
+        RouteGroupBuilder group = app.MapGroup("/controls").DisableRateLimit().AddEndpointFilter(FromHere.OnlyAsync).ProducesProblem(StatusCodes.Status403Forbidden);
         group.MapPost("/payments", async (Fault fault, Controls controls, CancellationToken cancellationToken) => fault.Problems() is { Count: > 0 } problems
             ? Results.ValidationProblem(problems)
             : await controls.TellPaymentsAsync(fault, cancellationToken))
@@ -65,18 +65,5 @@ internal static class Dashboard
             (headers.ContentSecurityPolicy, headers.XContentTypeOptions, headers["Referrer-Policy"], headers.CacheControl) = (Policy, "nosniff", "no-referrer", "no-cache");
             return Results.Bytes(content, type, entityTag: tag);
         }).DisableRateLimit().ExcludeFromDescription();
-    }
-
-    /// <summary>
-    /// Another site's page must not work the controls of whoever looks at it. Another port of this machine is another origin, too, although browsers call it the same site. Programs that are no browser
-    /// send neither header. A host name that leads here by a trick is refused before, by <c>AllowedHosts</c>.
-    /// </summary>
-    public static ValueTask<object?> FromHereOnlyAsync(EndpointFilterInvocationContext invocation, EndpointFilterDelegate next)
-    {
-        HttpRequest request = invocation.HttpContext.Request;
-        string site = request.Headers["Sec-Fetch-Site"].ToString(), origin = request.Headers.Origin.ToString();
-        return site is "" or "same-origin" or "none" && (origin is "" || origin == $"{request.Scheme}://{request.Host}")
-            ? next(invocation)
-            : ValueTask.FromResult<object?>(Results.Problem(statusCode: StatusCodes.Status403Forbidden, title: "Not from here.", detail: $"Controls must be used from {request.Scheme}://{request.Host} itself, but the request came from {(origin is "" ? "elsewhere" : origin)}."));
     }
 }

@@ -39,7 +39,7 @@ internal static class HangUp
         (int orders, int charges) = await CountAsync(shop, stopping);
         if ((orders, charges) != (0, 0))
         {
-            throw new InvalidOperationException($"The shop of the tour must have no orders when it starts, but has {orders}, and {charges} charges. Is there a setting 'data' in the environment? Unset it.");
+            throw new InvalidOperationException($"The shop of the tour must have no orders when it starts, but has {orders}, and {charges} charges.");
         }
 
         await shop.TellPaymentsAsync(new Fault(FaultMode.Slow, DelayMs: (int)Slow.TotalMilliseconds), stopping);

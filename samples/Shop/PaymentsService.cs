@@ -109,7 +109,7 @@ internal sealed class PaymentsService : IHostedService, IAsyncDisposable
 
             Volatile.Write(ref _fault, fault);
             return Results.Ok(fault);
-        }).AddEndpointFilter(Dashboard.FromHereOnlyAsync);
+        }).AddEndpointFilter(FromHere.OnlyAsync);
     }
 
     /// <summary>Who is told of charges.</summary>

@@ -49,7 +49,7 @@ internal static class Webhooks
         app.MapPost("/webhooks/{delivery:long}/resend", async (long delivery, WebhookDeliveries deliveries, CancellationToken cancellationToken) =>
             await deliveries.RedriveAsync(delivery, cancellationToken) || await deliveries.ResendAsync(delivery, cancellationToken) ? Results.Redirect("/webhooks")
             : Results.NotFound())
-            .AddEndpointFilter(Dashboard.FromHereOnlyAsync).WithSummary("Sends a webhook again, and leads back to the page.").Produces(StatusCodes.Status302Found).Refuses(403, 404);
+            .AddEndpointFilter(FromHere.OnlyAsync).WithSummary("Sends a webhook again, and leads back to the page.").Produces(StatusCodes.Status302Found).Refuses(403, 404);
         app.MapGet("/webhooks", async (WebhookEndpoints endpoints, WebhookDeliveries deliveries, HttpResponse response, CancellationToken cancellationToken) =>
         {
             response.Headers.ContentSecurityPolicy = "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";

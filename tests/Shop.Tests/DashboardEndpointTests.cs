@@ -357,6 +357,18 @@ public sealed class DashboardEndpointTests
     }
 
     [Fact]
+    public async Task A_name_that_leads_here_by_a_trick_is_not_from_here()
+    {
+        await using RunningShop shop = await RunningShop.StartAsync();
+        (string, string)[] trick = [("Host", new Uri(Evil).Authority), ("Origin", Evil), ("Sec-Fetch-Site", "same-origin")];
+
+        HttpStatusCode payments = await SendAsync(shop, HttpMethod.Post, new Uri(shop.Payments.BaseAddress!, "faults").ToString(), new { mode = "failing" }, trick);
+        HttpStatusCode customer = await SendAsync(shop, HttpMethod.Post, new Uri(shop.Customer.BaseAddress!, "broken?value=true").ToString(), null, trick);
+
+        new[] { payments, customer }.Should().OnlyContain(status => status == HttpStatusCode.Forbidden);
+    }
+
+    [Fact]
     public async Task The_own_page_and_programs_that_are_no_browser_work_the_controls()
     {
         await using RunningShop shop = await RunningShop.StartAsync();
