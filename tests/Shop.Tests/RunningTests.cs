@@ -124,13 +124,14 @@ public sealed partial class RunningTests
     [Fact]
     public async Task Four_hundred_customers_at_once_are_served_at_the_pace_of_the_database_or_told_to_come_back()
     {
-        await using RunningShop shop = await RunningShop.StartAsync();
+        // Much time, so that on a busy machine nobody is too late for a reason of its own.
+        await using RunningShop shop = await RunningShop.StartAsync("--OutboundPolicies:payments:Budget:Total=00:00:20", "--RequestBudget:Maximum=00:00:30");
         using var client = new HttpClient { Timeout = TimeSpan.FromSeconds(60) };
 
         HttpResponseMessage[] answers = await Task.WhenAll(Enumerable.Range(0, 400).Select(i => RunningShop.PostOrderAsync(client, new Uri(shop.Client.BaseAddress!, "orders"), $"{i}")));
 
         answers.Select(answer => answer.StatusCode).Should().OnlyContain(status => status == HttpStatusCode.Created || status == HttpStatusCode.ServiceUnavailable);
-        answers.Count(answer => answer.StatusCode == HttpStatusCode.Created).Should().BeGreaterThanOrEqualTo(24 + 48);
+        answers.Count(answer => answer.StatusCode == HttpStatusCode.Created).Should().BeInRange(24 + 48, 399);
         answers.Where(answer => answer.StatusCode != HttpStatusCode.Created).Should().OnlyContain(answer => answer.Headers.RetryAfter!.Delta == TimeSpan.FromSeconds(1));
         (await shop.OrdersAsync()).Should().OnlyContain(order => order.Status == OrderStatus.Paid, "who is refused has no order");
     }
