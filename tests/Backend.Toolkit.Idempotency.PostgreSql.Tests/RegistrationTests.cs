@@ -76,7 +76,7 @@ public sealed class RegistrationTests(Database database)
         string[] failures = [.. (await host.Awaiting(it => it.StartAsync()).Should().ThrowAsync<AggregateException>()).Which.InnerExceptions.Cast<OptionsValidationException>().SelectMany(it => it.Failures)];
 
         failures.Should().Equal(
-            "orders: ConnectionString must be one that Npgsql reads, but is not.",
+            "orders: ConnectionString must be one that Npgsql reads, such as 'Host=localhost;Database=shop', but is not.",
             "orders: Schema must be 1 to 63 letters (a to z), digits and underscores, no digit first, but is 'A'.",
             $"orders: Table must be 1 to 50 letters (a to z), digits and underscores, no digit first, but is '{new string('a', 51)}'.",
             "orders: CleanupInterval must be between 00:00:01 and 1.00:00:00, or infinite, but is 00:00:00.0010000.",

@@ -98,7 +98,7 @@ public sealed class RegistrationTests : IAsyncDisposable
         try
         {
             new SqliteIdempotencyStoreOptions { ConnectionString = "nonsense", CleanupBatch = -1234 }.Problems().Should().Equal(
-                "SqliteIdempotencyStoreOptions: ConnectionString must be one that Microsoft.Data.Sqlite reads, but is not.",
+                "SqliteIdempotencyStoreOptions: ConnectionString must be one that Microsoft.Data.Sqlite reads, such as 'Data Source=shop.db', but is not.",
                 "SqliteIdempotencyStoreOptions: CleanupBatch must be between 1 and 100000, but is -1234.");
         }
         finally
