@@ -65,7 +65,7 @@ internal static class Verdict
         return new WebhookEndpointHealth(failures, pause, reason, DisabledEvent(claim, reason));
     }
 
-    /// <summary>For the audience's other endpoints. The id makes it one event, whoever tells it.</summary>
+    /// <summary>For the audience's endpoints that are enabled. The id makes it one event, whoever tells it.</summary>
     private static WebhookEventRow DisabledEvent(WebhookClaim claim, string reason)
     {
         string payload = $$$"""{"type":"{{{WebhookEndpoints.DisabledType}}}","data":{"endpointId":"{{{claim.Endpoint.Id}}}","reason":"{{{reason}}}"}}""";

@@ -8,7 +8,7 @@ namespace Backend.Toolkit.Webhooks.Delivery;
 /// </summary>
 public sealed class WebhookEndpoints
 {
-    /// <summary>The type of the event that tells an audience's other endpoints that one was disabled.</summary>
+    /// <summary>The type of the event that tells an audience's enabled endpoints that one was disabled.</summary>
     public const string DisabledType = "webhook.endpoint.disabled";
     internal const string TestType = "webhook.test";
 
